@@ -1,0 +1,20 @@
+//! Words and wires: what is said, and how it is spelled on each client protocol and publisher dialect.
+//!
+//! Nothing here knows of actors, sockets, Redis, clocks or I/O: bytes and values in, bytes and values out, so that every
+//! rule can be tested with a table.
+
+pub mod close;
+pub mod command;
+pub mod event;
+pub mod names;
+pub mod native;
+pub mod position;
+pub mod publication;
+pub mod sse;
+
+pub use close::CloseReason;
+pub use command::{Command, ErrorCode, GapReason, Reference, Reply};
+pub use event::{Argument, Event};
+pub use names::{ConnectionId, EventName, NameError, RoomName, UserName};
+pub use position::Position;
+pub use publication::{Encoding, Publication, Target};

@@ -1,0 +1,82 @@
+//! A publication: one event on its way to the many connections of a room or user. Each wire's bytes are made at most once
+//! and shared by all connections that speak it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::{
+    event::Event,
+    names::{ConnectionId, RoomName, UserName},
+    native,
+    position::Position,
+    sse,
+};
+
+/// Whom an event is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    Room(RoomName),
+    User(UserName),
+}
+
+/// How an event is spelled for a connection. Connections of equal encoding get the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// A block of an event stream.
+    Sse,
+    /// A text frame of the native WebSocket.
+    WebSocket,
+}
+
+/// One event on its way to one room or user.
+#[derive(Debug)]
+pub struct Publication {
+    pub event: Arc<Event>,
+    pub target: Target,
+    /// Where it stands in the room's order; only rooms with history have positions.
+    pub position: Option<Position>,
+    /// The id that a client shows to resume after this event, made from `position`.
+    pub resume_id: Option<Box<str>>,
+    /// Connections that are not to get it: the publisher's choice.
+    pub except: SmallVec<[ConnectionId; 1]>,
+    /// Equal on the publications of one event that was addressed to several rooms or users, so that a connection in two of
+    /// them takes it once.
+    pub duplicate_key: Option<u64>,
+    /// Bytes per encoding, filled on first use. Locked once per encoding and worker, never per connection.
+    encoded: Mutex<SmallVec<[(Encoding, Bytes); 2]>>,
+}
+
+impl Publication {
+    pub fn new(target: Target, event: Arc<Event>) -> Self {
+        Self {
+            event,
+            target,
+            position: None,
+            resume_id: None,
+            except: SmallVec::new(),
+            duplicate_key: None,
+            encoded: Mutex::new(SmallVec::new()),
+        }
+    }
+
+    /// True where every connection of an encoding gets it, and gets the same bytes.
+    pub fn is_for_all(&self) -> bool {
+        self.except.is_empty() && self.duplicate_key.is_none()
+    }
+
+    /// The ready bytes for connections of this encoding.
+    pub fn bytes(&self, encoding: Encoding) -> Bytes {
+        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = encoded.iter().find(|(known, _)| *known == encoding) {
+            return bytes.clone();
+        }
+        let bytes = match encoding {
+            Encoding::Sse => sse::event_block(self),
+            Encoding::WebSocket => native::event_frame(self),
+        };
+        encoded.push((encoding, bytes.clone()));
+        bytes
+    }
+}
