@@ -39,6 +39,18 @@ pub enum Command {
     },
 }
 
+impl Command {
+    pub fn into_reference(self) -> Reference {
+        match self {
+            Self::Join { reference, .. }
+            | Self::Leave { reference, .. }
+            | Self::Publish { reference, .. }
+            | Self::Token { reference, .. }
+            | Self::Ping { reference } => reference,
+        }
+    }
+}
+
 /// What the hub says to a client beside events.
 #[derive(Debug, Clone)]
 pub enum Reply {

@@ -21,6 +21,18 @@ pub enum Target {
     User(UserName),
 }
 
+impl From<RoomName> for Target {
+    fn from(room: RoomName) -> Self {
+        Self::Room(room)
+    }
+}
+
+impl From<UserName> for Target {
+    fn from(user: UserName) -> Self {
+        Self::User(user)
+    }
+}
+
 /// How an event is spelled for a connection. Connections of equal encoding get the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {

@@ -1,0 +1,135 @@
+//! Room and User: the members of one room, or the connections of one user, on one worker thread. They own the membership there
+//! and fan publications out to it.
+//!
+//! As many exist as workers have members of the room; the registry starts them on their worker's arbiter when the first member
+//! joins there, and ends them by letting their address go some seconds after the last one left. A group that ends has no
+//! members, so nothing is lost with it.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::AtomicU64},
+    task::{Context as TaskContext, Poll, ready},
+};
+
+use actix::{Actor, ActorFuture, AsyncContext, Context, Handler};
+
+use super::{
+    fan_out::{FanOut, Step},
+    members::Member,
+    messages::{AddMember, Announce, Deliver, RemoveMember},
+};
+use crate::{
+    config::Overflow,
+    metrics::Metrics,
+    protocol::{RoomName, Target, UserName},
+};
+
+/// The members of one room on one worker.
+pub type Room = Group<RoomName>;
+/// The connections of one user on one worker.
+pub type User = Group<UserName>;
+
+pub struct Group<N> {
+    fan_out: FanOut,
+    mailbox: usize,
+    /// A fan-out future is under way; it takes along what arrives meanwhile.
+    is_running: bool,
+    name: std::marker::PhantomData<N>,
+}
+
+pub struct GroupOptions {
+    /// `mailbox.room` or `mailbox.user`.
+    pub mailbox: usize,
+    pub overflow: Overflow,
+    /// Shared with the bridge's [`Feed`](super::messages::Feed).
+    pub missed: Arc<AtomicU64>,
+    pub metrics: Metrics,
+}
+
+impl<N: Into<Target> + Unpin + 'static> Group<N> {
+    pub fn new(name: N, options: GroupOptions) -> Self {
+        let GroupOptions { mailbox, overflow, missed, metrics } = options;
+        Self {
+            fan_out: FanOut::new(name.into(), overflow, missed, metrics),
+            mailbox,
+            is_running: false,
+            name: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<N: Unpin + 'static> Actor for Group<N> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(self.mailbox);
+    }
+}
+
+/// Walks the members in slices. actix empties the mailbox before it polls a spawned future, so a burst is one batch.
+struct Run {
+    pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl<N: Unpin + 'static> ActorFuture<Group<N>> for Run {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, group: &mut Group<N>, _: &mut Context<Group<N>>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match group.fan_out.step() {
+                Step::Done => {
+                    group.is_running = false;
+                    return Poll::Ready(());
+                }
+                // `yield_now` wakes after the I/O driver ran; waking ourselves would keep it from running for 61 turns.
+                Step::More => self.pause = Some(Box::pin(tokio::task::yield_now())),
+            }
+        }
+    }
+}
+
+impl<N: Unpin + 'static> Handler<Deliver> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, delivery: Deliver, ctx: &mut Context<Self>) {
+        self.fan_out.arrive(delivery);
+        if !self.is_running {
+            self.is_running = true;
+            ctx.spawn(Run { pause: None });
+        }
+    }
+}
+
+impl<N: Unpin + 'static> Handler<AddMember> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, order: AddMember, _: &mut Context<Self>) {
+        let AddMember { connection, encoding, outbox, greeting } = order;
+        if let Some(greeting) = greeting {
+            outbox.push_control(greeting);
+        }
+        self.fan_out.members.add(Member { connection, encoding, outbox });
+    }
+}
+
+impl<N: Unpin + 'static> Handler<RemoveMember> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, order: RemoveMember, _: &mut Context<Self>) {
+        if let (Some(member), Some(farewell)) = (self.fan_out.members.remove(order.connection), order.farewell) {
+            member.outbox.push_control(farewell);
+        }
+    }
+}
+
+impl<N: Unpin + 'static> Handler<Announce> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, Announce(reply): Announce, _: &mut Context<Self>) {
+        self.fan_out.announce(&reply);
+    }
+}

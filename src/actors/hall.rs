@@ -1,0 +1,227 @@
+//! A hall: one room or user as the registry sees it, with a group actor on each worker that has members. Plain bookkeeping;
+//! only the registry has halls.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use actix::{Actor, Addr, Recipient};
+use bytes::Bytes;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    group::{Group, GroupOptions, Room, User},
+    messages::{AddMember, Announce, BrokerError, Deliver, Feed, Refusal, RemoveMember},
+    outbox::Outbox,
+    worker::Worker,
+};
+use crate::protocol::{ConnectionId, Encoding, ErrorCode, Reply, Target};
+
+/// The addresses of a room or user, by worker index.
+#[derive(Default)]
+pub struct Hall {
+    seats: Vec<Option<Seat>>,
+}
+
+/// The group on one worker.
+struct Seat {
+    group: GroupAddress,
+    missed: Arc<AtomicU64>,
+    members: usize,
+    /// Set while it has no members.
+    empty_since: Option<Instant>,
+    /// `None` once the broker has confirmed the subscription.
+    opening: Option<Opening>,
+}
+
+#[derive(Default)]
+struct Opening {
+    waiting: Vec<Waiting>,
+    /// Members that were told they had joined before the broker confirmed.
+    unproven: Vec<ConnectionId>,
+}
+
+/// A connection that becomes a member when the broker has confirmed.
+pub struct Waiting {
+    pub place: Place,
+    pub greeting: Option<Bytes>,
+    pub answer: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// A connection as a group needs it.
+pub struct Place {
+    pub connection: ConnectionId,
+    pub encoding: Encoding,
+    pub outbox: Arc<Outbox>,
+}
+
+enum GroupAddress {
+    Room(Addr<Room>),
+    User(Addr<User>),
+}
+
+impl Hall {
+    fn seat(&mut self, worker: usize) -> Option<&mut Seat> {
+        self.seats.get_mut(worker)?.as_mut()
+    }
+
+    /// The group on this worker, started if there is none. True if it was started.
+    pub fn prepare(&mut self, worker: &Worker, target: &Target, options: GroupOptions) -> bool {
+        if self.seats.len() <= worker.index {
+            self.seats.resize_with(worker.index + 1, || None);
+        }
+        let seat = &mut self.seats[worker.index];
+        let is_new = seat.is_none();
+        seat.get_or_insert_with(|| Seat {
+            missed: Arc::clone(&options.missed),
+            group: GroupAddress::start(worker, target, options),
+            members: 0,
+            empty_since: None,
+            opening: Some(Opening::default()),
+        });
+        is_new
+    }
+
+    /// Takes a connection in, at once if the subscription is confirmed, else when it is. `is_known`: it is counted already.
+    pub fn enter(&mut self, worker: usize, is_known: bool, waiting: Waiting) {
+        let Some(seat) = self.seat(worker) else { return };
+        seat.members += usize::from(!is_known);
+        seat.empty_since = None;
+        match &mut seat.opening {
+            Some(opening) => opening.waiting.push(waiting),
+            None => seat.admit(waiting),
+        }
+    }
+
+    /// True if a connection waits for the broker here.
+    pub fn is_waiting(&self, worker: usize) -> bool {
+        let opening = self.seats.get(worker).and_then(Option::as_ref).and_then(|seat| seat.opening.as_ref());
+        opening.is_some_and(|opening| !opening.waiting.is_empty())
+    }
+
+    pub fn feed(&mut self, worker: usize) -> Option<Feed> {
+        let seat = self.seat(worker)?;
+        Some(Feed { worker, deliver_to: seat.group.deliver_to(), missed: Arc::clone(&seat.missed) })
+    }
+
+    /// The broker has confirmed. Returns those who were told before.
+    pub fn open(&mut self, worker: usize) -> Vec<ConnectionId> {
+        let Some(seat) = self.seat(worker) else { return Vec::new() };
+        let Some(opening) = seat.opening.take() else { return Vec::new() };
+        opening.waiting.into_iter().for_each(|waiting| seat.admit(waiting));
+        opening.unproven
+    }
+
+    /// Waiting any longer is worse than listening unproven.
+    pub fn admit_unproven(&mut self, worker: usize) {
+        let Some(seat) = self.seat(worker) else { return };
+        let Some(opening) = &mut seat.opening else { return };
+        let waiting = std::mem::take(&mut opening.waiting);
+        opening.unproven.extend(waiting.iter().map(|waiting| waiting.place.connection));
+        waiting.into_iter().for_each(|waiting| seat.admit(waiting));
+    }
+
+    /// The broker will not have it. Returns those who had waited or been admitted, who are members no more.
+    pub fn refuse(&mut self, worker: usize, error: &BrokerError) -> Vec<ConnectionId> {
+        let Some(seat) = self.seat(worker) else { return Vec::new() };
+        let Some(opening) = seat.opening.take() else { return Vec::new() };
+        let mut refused = opening.unproven;
+        for waiting in opening.waiting {
+            refused.push(waiting.place.connection);
+            // The connection may have ended meanwhile.
+            let _ = waiting.answer.send(Err(error.clone().into()));
+        }
+        seat.members = 0;
+        seat.empty_since = Some(Instant::now());
+        refused
+    }
+
+    /// True when nobody is left on this worker.
+    pub fn leave(&mut self, worker: usize, connection: ConnectionId, farewell: Option<Bytes>) -> bool {
+        let Some(seat) = self.seat(worker) else { return false };
+        if let Some(opening) = &mut seat.opening {
+            opening.unproven.retain(|known| *known != connection);
+            for waiting in opening.waiting.extract_if(.., |waiting| waiting.place.connection == connection) {
+                let left = Refusal::new(ErrorCode::NotJoined, "the room was left before it was joined");
+                let _ = waiting.answer.send(Err(left));
+            }
+        }
+        seat.group.remove(RemoveMember { connection, farewell });
+        seat.members = seat.members.saturating_sub(1);
+        if seat.members == 0 {
+            seat.empty_since = Some(Instant::now());
+        }
+        seat.members == 0
+    }
+
+    /// Ends the group of a worker where nobody has been for so long. True if it did.
+    pub fn retire(&mut self, worker: usize, linger: Duration) -> bool {
+        let is_deserted = self.seat(worker).is_some_and(|seat| seat.empty_since.is_some_and(|since| since.elapsed() >= linger));
+        if is_deserted {
+            self.seats[worker] = None;
+        }
+        is_deserted
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.seats.iter().all(Option::is_none)
+    }
+
+    pub fn members(&self) -> usize {
+        self.seats.iter().flatten().map(|seat| seat.members).sum()
+    }
+
+    pub fn announce(&self, reply: &Reply) {
+        self.seats.iter().flatten().for_each(|seat| seat.group.announce(Announce(reply.clone())));
+    }
+}
+
+impl Seat {
+    fn admit(&self, Waiting { place, greeting, answer }: Waiting) {
+        let Place { connection, encoding, outbox } = place;
+        self.group.add(AddMember { connection, encoding, outbox, greeting });
+        // The connection may have ended meanwhile.
+        let _ = answer.send(Ok(()));
+    }
+}
+
+/// Membership is ordered once per cause and must not be lost, so these pass the mailbox whatever its capacity; their number is
+/// bounded by the connections.
+#[expect(clippy::disallowed_methods, reason = "see above")]
+impl GroupAddress {
+    fn start(worker: &Worker, target: &Target, options: GroupOptions) -> Self {
+        match target.clone() {
+            Target::Room(name) => Self::Room(Room::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
+            Target::User(name) => Self::User(User::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
+        }
+    }
+
+    fn deliver_to(&self) -> Recipient<Deliver> {
+        match self {
+            Self::Room(room) => room.clone().recipient(),
+            Self::User(user) => user.clone().recipient(),
+        }
+    }
+
+    fn add(&self, order: AddMember) {
+        match self {
+            Self::Room(room) => room.do_send(order),
+            Self::User(user) => user.do_send(order),
+        }
+    }
+
+    fn remove(&self, order: RemoveMember) {
+        match self {
+            Self::Room(room) => room.do_send(order),
+            Self::User(user) => user.do_send(order),
+        }
+    }
+
+    fn announce(&self, order: Announce) {
+        match self {
+            Self::Room(room) => room.do_send(order),
+            Self::User(user) => user.do_send(order),
+        }
+    }
+}

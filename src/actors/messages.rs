@@ -1,0 +1,304 @@
+//! All that crosses actors, by direction. Orders are imperatives, facts are in the past, questions are nouns.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use actix::{Message, Recipient};
+use bytes::Bytes;
+use smallvec::SmallVec;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::{outbox::Outbox, receipt::Receipt, socket::Socket, worker::Worker};
+use crate::{
+    auth::Identity,
+    protocol::{
+        CloseReason, Command, ConnectionId, Encoding, ErrorCode, Event, Publication, Reply, RoomName, Target, UserName, wire::Heartbeat,
+    },
+};
+
+// ---- down: bridge → group → connection --------------------------------------------------------------------------------------
+
+/// Bridge → group, by `try_send` only: fan out this publication.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Deliver {
+    pub publication: Arc<Publication>,
+    /// When it reached this node.
+    pub received: Instant,
+    pub receipt: Option<Receipt>,
+}
+
+/// Where the bridge delivers a room's or user's publications on one worker.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    pub worker: usize,
+    pub deliver_to: Recipient<Deliver>,
+    /// Publications that the group's full mailbox refused. The bridge adds, the group takes, counts and tells its members.
+    pub missed: Arc<AtomicU64>,
+}
+
+/// Registry → group: say this to every member.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Announce(pub Reply);
+
+/// Registry → connection: say this to the client.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Tell(pub Reply);
+
+// ---- up: door → connection → registry ---------------------------------------------------------------------------------------
+
+/// Door → connection: register, and join these rooms. Answers when the client may be told that it is listening.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Open {
+    pub rooms: Vec<RoomName>,
+}
+
+/// Door → connection: the response head has left; the socket is yours, and these bytes came behind the request.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Attach {
+    pub socket: Socket,
+    pub early: Bytes,
+}
+
+/// Door → connection: do this as if the client had said it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wish(pub Command);
+
+/// Door → connection: input that came by a request body, where actix keeps the socket.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Receive(pub Bytes);
+
+/// Connection → pulse: keep its time.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Watch {
+    pub outbox: Arc<Outbox>,
+    pub heartbeat: Heartbeat,
+}
+
+/// Connection → registry: a client is here. Answers when its user's own events are listened to.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Connect {
+    pub connection: ConnectionId,
+    pub identity: Arc<Identity>,
+    pub outbox: Arc<Outbox>,
+    pub encoding: Encoding,
+    pub tell: Recipient<Tell>,
+    pub worker: Worker,
+}
+
+/// Connection → registry: become a member. The greeting reaches the client before the first event of the room; the answer
+/// comes when the broker has confirmed the subscription, or after two seconds.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Join {
+    pub connection: ConnectionId,
+    pub room: RoomName,
+    pub greeting: Option<Bytes>,
+}
+
+/// Connection → registry: be a member no more. No event of the room follows the farewell. False if it was none.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct Leave {
+    pub connection: ConnectionId,
+    pub room: RoomName,
+    pub farewell: Option<Bytes>,
+}
+
+/// Connection → registry: a client publishes, under the room's rule.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Published, Refusal>")]
+pub struct PublishAs {
+    pub connection: ConnectionId,
+    pub room: RoomName,
+    pub event: Event,
+}
+
+/// Connection → registry: the client is gone.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ConnectionEnded {
+    pub connection: ConnectionId,
+}
+
+/// Registry → group: a member more. Later deliveries follow the greeting.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct AddMember {
+    pub connection: ConnectionId,
+    pub encoding: Encoding,
+    pub outbox: Arc<Outbox>,
+    pub greeting: Option<Bytes>,
+}
+
+/// Registry → group: a member less.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RemoveMember {
+    pub connection: ConnectionId,
+    pub farewell: Option<Bytes>,
+}
+
+// ---- registry ↔ bridge ------------------------------------------------------------------------------------------------------
+
+/// Registry → bridge: deliver this target's events here. Answers when the broker has confirmed; while the broker is away the
+/// wish is kept and the answer waits.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), BrokerError>")]
+pub struct Subscribe {
+    pub target: Target,
+    pub feed: Feed,
+}
+
+/// Registry → bridge: deliver no more of it to this worker.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Unsubscribe {
+    pub target: Target,
+    pub worker: usize,
+}
+
+/// Registry or door → bridge: send this through the broker, to all nodes and back.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Published, BrokerError>")]
+pub struct Publish {
+    pub targets: SmallVec<[Target; 1]>,
+    pub event: Event,
+    pub except: Vec<ConnectionId>,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    pub id: Box<str>,
+    /// Connections of this node that took it.
+    pub delivered: usize,
+}
+
+/// Bridge → registry: the subscription was lost and is whole again. What was published in between may be missing.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct BridgeRestored {
+    /// The rooms and users that were subscribed when it was lost, and are again.
+    pub targets: Vec<Target>,
+}
+
+/// Bridge → registry: events of these were given up because a queue was full.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct BridgeOverflowed {
+    pub targets: Vec<Target>,
+}
+
+/// Why the broker did not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BrokerError {
+    #[error("the broker is not reachable")]
+    Unavailable,
+    #[error("the broker's queue is full")]
+    Overloaded,
+    #[error("the broker refuses it: {0}")]
+    Refused(String),
+}
+
+// ---- door → registry --------------------------------------------------------------------------------------------------------
+
+/// Hub → registry: tell every connection to go, spread over this time. Answers when all have been told.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Drain {
+    pub over: Duration,
+}
+
+/// Door → registry: the rooms of this node, by name, with their members here.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<(RoomName, usize)>")]
+pub struct RoomList;
+
+/// Door → registry: who is in a room on this node.
+#[derive(Debug, Message)]
+#[rtype(result = "RoomMembers")]
+pub struct RoomMemberList {
+    pub room: RoomName,
+}
+
+/// The members of a room on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoomMembers {
+    /// Users with their number of connections, by name.
+    pub users: Vec<(UserName, usize)>,
+    pub anonymous: usize,
+}
+
+/// Door → registry: one connection.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<ConnectionState>")]
+pub struct ConnectionLookup {
+    pub connection: ConnectionId,
+}
+
+#[derive(Debug, Clone)]
+pub struct ConnectionState {
+    pub user: Option<UserName>,
+    pub rooms: Vec<RoomName>,
+    pub outbox: Arc<Outbox>,
+}
+
+/// Who is meant by a server-side order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    User(UserName),
+    Connection(ConnectionId),
+}
+
+/// Door → registry: make these connections members of a room, or members no more. Answers how many it concerned.
+#[derive(Debug, Message)]
+#[rtype(result = "usize")]
+pub struct Enrol {
+    pub subject: Subject,
+    pub room: RoomName,
+    pub is_member: bool,
+}
+
+/// Door → registry: end these connections, for good. Answers how many it concerned.
+#[derive(Debug, Message)]
+#[rtype(result = "usize")]
+pub struct Disconnect {
+    pub subject: Subject,
+    pub reason: CloseReason,
+}
+
+/// Why a client's wish was not granted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl From<BrokerError> for Refusal {
+    fn from(error: BrokerError) -> Self {
+        let code = match error {
+            BrokerError::Overloaded => ErrorCode::Overloaded,
+            BrokerError::Unavailable | BrokerError::Refused(_) => ErrorCode::BrokerUnavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}

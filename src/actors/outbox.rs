@@ -1,0 +1,466 @@
+//! The outbox of a connection: the only way bytes reach a client, and the bound of what may wait for it.
+//!
+//! Rooms on the connection's thread put ready bytes in. While nothing waits they go to the socket at once, so that a delivery
+//! costs one system call and wakes no task. Only what the kernel does not take is queued, within `mailbox.connection` events.
+//! What happens at that bound is the room's overflow policy, and it is counted here to the event.
+//!
+//! The queue is emptied by the connection's [`Line`](super::line::Line) where the connection owns a socket, and by the response
+//! body where actix keeps it (TLS, HTTP/2).
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+use super::{
+    queue::{Entry, Queue},
+    socket::Socket,
+};
+use crate::{
+    config::Overflow,
+    metrics::{DropReason, Metrics},
+    protocol::{CloseReason, Target, wire::WireName},
+};
+
+/// Replies and pings that may wait beside the events. A client that asks and never reads is a slow consumer too.
+const CONTROL_ENTRIES: usize = 64;
+/// How many events with several addressees are remembered, so that a connection in two of the rooms takes each once. The two
+/// rooms would have to be further apart than this many of such events for one to arrive twice.
+const REMEMBERED_KEYS: usize = 1024;
+
+/// What may wait for one connection.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxLimits {
+    /// Events: `mailbox.connection`.
+    pub events: usize,
+    /// Bytes of them. A single larger event still passes an empty outbox.
+    pub bytes: usize,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// The kernel has it.
+    Written,
+    /// It waits.
+    Queued,
+    /// It was given up, and counted.
+    Dropped,
+}
+
+/// One event on its way into an outbox.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming<'a> {
+    pub bytes: &'a Bytes,
+    pub target: &'a Target,
+    pub overflow: Overflow,
+    /// Under keep-latest, what makes two events replace each other; 0 otherwise.
+    pub key: u64,
+}
+
+/// What the connection has to act on.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Say goodbye for this reason, then [`Outbox::finish`].
+    Closing(CloseReason),
+    /// The client caught up after it had lost so many events of these.
+    CaughtUp(Vec<(Target, u64)>),
+}
+
+pub struct Outbox {
+    limits: OutboxLimits,
+    wire: WireName,
+    metrics: Metrics,
+    state: Mutex<State>,
+    /// Who moves the bytes: the line, or the response body.
+    drainer: AtomicWaker,
+    /// The line, which carries notices to the connection.
+    owner: AtomicWaker,
+    /// Something came from the client since the pulse last asked.
+    heard: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// Where bytes go at once; `None` while the response head is on its way, and where a body drains the queue.
+    socket: Option<Arc<Socket>>,
+    queue: Queue,
+    /// Events given up since the client was last told.
+    lost: Vec<(Target, u64)>,
+    phase: Phase,
+    /// Since when the first entry has waited without a byte of it moving.
+    waiting_since: Option<Instant>,
+    /// Keys of the last events that had several addressees.
+    taken_keys: VecDeque<u64>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Open,
+    /// The connection has to say goodbye; it has been told so if `told`.
+    Closing { reason: CloseReason, told: bool },
+    /// The goodbye is queued; nothing is added any more.
+    Finishing,
+    /// Nothing leaves any more.
+    Ended,
+}
+
+impl Outbox {
+    pub fn new(limits: OutboxLimits, wire: WireName, metrics: Metrics) -> Self {
+        Self {
+            limits,
+            wire,
+            metrics,
+            state: Mutex::default(),
+            drainer: AtomicWaker::new(),
+            owner: AtomicWaker::new(),
+            heard: AtomicBool::new(true),
+        }
+    }
+
+    /// The state is whole between statements, so a panic elsewhere while it was locked leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn wire(&self) -> WireName {
+        self.wire
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The most events that may leave joined in one write: never more than may wait.
+    pub fn event_limit(&self) -> usize {
+        self.limits.events
+    }
+
+    /// From now on bytes go to this socket; what waited follows as it takes it.
+    pub fn attach(&self, socket: Arc<Socket>) {
+        let mut state = self.lock();
+        if state.phase != Phase::Ended {
+            state.socket = Some(socket);
+        }
+        drop(state);
+        self.drainer.wake();
+    }
+
+    // ---- filling -------------------------------------------------------------------------------------------------------
+
+    /// Hands over one event.
+    pub fn push_event(&self, incoming: &Incoming<'_>) -> Pushed {
+        let mut state = self.lock();
+        if state.phase != Phase::Open {
+            return self.give_up(1, DropReason::Closed);
+        }
+        let entry = || Entry { bytes: incoming.bytes.clone(), events: 1, target: Some(incoming.target.clone()), key: incoming.key };
+        match state.write_now(incoming.bytes) {
+            Direct::Complete => return Pushed::Written,
+            Direct::Partial(written) => {
+                state.queue.push_partial(entry(), written);
+                return self.queued();
+            }
+            Direct::Waits => {}
+        }
+        if incoming.key != 0 && state.queue.supersede(incoming.key).is_some() {
+            self.metrics.dropped(DropReason::Superseded).inc();
+        }
+        if !self.has_room_for(&state.queue, incoming.bytes.len()) && !self.make_room(&mut state, incoming) {
+            return Pushed::Dropped;
+        }
+        state.enqueue(entry());
+        self.queued()
+    }
+
+    /// Hands over several events of one room, joined in one buffer, if the socket takes them now. If not, nothing happened: the
+    /// caller pushes them one by one, so that a bound of events stays a bound of events.
+    pub fn try_push_joined(&self, joined: &Bytes, events: u32, target: &Target) -> Option<Pushed> {
+        let mut state = self.lock();
+        if state.phase != Phase::Open || events as usize > self.limits.events {
+            return None;
+        }
+        match state.write_now(joined) {
+            Direct::Complete => Some(Pushed::Written),
+            Direct::Partial(written) => {
+                let entry = Entry { bytes: joined.clone(), events, target: Some(target.clone()), key: 0 };
+                state.queue.push_partial(entry, written);
+                Some(self.queued())
+            }
+            Direct::Waits => None,
+        }
+    }
+
+    /// Hands over a reply, a ping or a notice.
+    pub fn push_control(&self, bytes: Bytes) {
+        let mut state = self.lock();
+        if state.phase != Phase::Open {
+            return;
+        }
+        match state.write_now(&bytes) {
+            Direct::Complete => return,
+            Direct::Partial(written) => state.queue.push_partial(Entry::control(bytes), written),
+            Direct::Waits if state.queue.len() >= self.limits.events + CONTROL_ENTRIES => {
+                self.begin_close(&mut state, CloseReason::SlowConsumer);
+            }
+            Direct::Waits => state.enqueue(Entry::control(bytes)),
+        }
+        self.drainer.wake();
+    }
+
+    /// False if an event of this key, addressed to another room or user of the connection as well, has come already.
+    pub fn note_first(&self, key: u64) -> bool {
+        let keys = &mut self.lock().taken_keys;
+        if keys.iter().rev().any(|known| *known == key) {
+            return false;
+        }
+        if keys.len() == REMEMBERED_KEYS {
+            keys.pop_front();
+        }
+        keys.push_back(key);
+        true
+    }
+
+    fn queued(&self) -> Pushed {
+        self.drainer.wake();
+        Pushed::Queued
+    }
+
+    fn has_room_for(&self, queue: &Queue, bytes: usize) -> bool {
+        queue.is_empty() || (queue.events() < self.limits.events && queue.bytes() + bytes <= self.limits.bytes)
+    }
+
+    /// The slow-consumer rule: room for the event is made by the policy, or the event (or the connection) is given up.
+    fn make_room(&self, state: &mut State, incoming: &Incoming<'_>) -> bool {
+        match incoming.overflow {
+            Overflow::Disconnect => {
+                self.give_up(1, DropReason::SlowConsumer);
+                self.begin_close(state, CloseReason::SlowConsumer);
+                return false;
+            }
+            Overflow::DropNewest => {}
+            Overflow::DropOldest | Overflow::KeepLatest => {
+                while !self.has_room_for(&state.queue, incoming.bytes.len()) {
+                    let Some(oldest) = state.queue.pop_oldest_event() else { break };
+                    self.give_up(u64::from(oldest.events), DropReason::DropOldest);
+                    state.note_lost(oldest.target.as_ref(), u64::from(oldest.events));
+                }
+                if self.has_room_for(&state.queue, incoming.bytes.len()) {
+                    return true;
+                }
+            }
+        }
+        self.give_up(1, DropReason::DropNewest);
+        state.note_lost(Some(incoming.target), 1);
+        false
+    }
+
+    fn give_up(&self, events: u64, reason: DropReason) -> Pushed {
+        self.metrics.dropped(reason).inc_by(events);
+        Pushed::Dropped
+    }
+
+    // ---- closing -------------------------------------------------------------------------------------------------------
+
+    /// Asks the connection to say goodbye and end. The first reason counts.
+    pub fn close(&self, reason: CloseReason) {
+        self.begin_close(&mut self.lock(), reason);
+    }
+
+    fn begin_close(&self, state: &mut State, reason: CloseReason) {
+        if state.phase != Phase::Open {
+            return;
+        }
+        state.phase = Phase::Closing { reason, told: false };
+        if reason == CloseReason::SlowConsumer {
+            // What it would not read in time it will not read now; the goodbye goes in front.
+            let events = state.queue.clear_unstarted();
+            self.give_up(events, DropReason::SlowConsumer);
+        }
+        self.owner.wake();
+    }
+
+    /// Queues the last bytes. Once they have left, the connection ends.
+    pub fn finish(&self, goodbye: Option<Bytes>) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Finishing | Phase::Ended) {
+            return;
+        }
+        state.phase = Phase::Finishing;
+        if let Some(bytes) = goodbye {
+            state.enqueue(Entry::control(bytes));
+        }
+        drop(state);
+        self.drainer.wake();
+        self.owner.wake();
+    }
+
+    /// Nothing leaves any more; what waited is counted as dropped and the socket is let go.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Ended {
+            return;
+        }
+        state.phase = Phase::Ended;
+        let events = state.queue.clear();
+        self.give_up(events, DropReason::Closed);
+        state.socket = None;
+        state.lost = Vec::new();
+        drop(state);
+        self.drainer.wake();
+        self.owner.wake();
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.lock().phase == Phase::Ended
+    }
+
+    /// The goodbye, and all before it, is with the kernel.
+    pub fn is_finished(&self) -> bool {
+        let state = self.lock();
+        state.phase == Phase::Finishing && state.queue.is_empty()
+    }
+
+    // ---- draining ------------------------------------------------------------------------------------------------------
+
+    pub fn register_owner(&self, waker: &Waker) {
+        self.owner.register(waker);
+    }
+
+    pub fn register_drainer(&self, waker: &Waker) {
+        self.drainer.register(waker);
+    }
+
+    /// What the connection should hear of, if anything.
+    pub fn take_notice(&self) -> Option<Notice> {
+        let mut state = self.lock();
+        match &mut state.phase {
+            Phase::Closing { reason, told } if !*told => {
+                *told = true;
+                Some(Notice::Closing(*reason))
+            }
+            Phase::Open if state.queue.is_empty() && !state.lost.is_empty() => {
+                Some(Notice::CaughtUp(std::mem::take(&mut state.lost)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Writes what waits to the socket, as far as it takes it. Ready when nothing waits.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut state = self.lock();
+            let Some(socket) = state.socket.clone().filter(|_| !state.queue.is_empty()) else {
+                return Poll::Ready(Ok(()));
+            };
+            match state.queue.write_to(&socket) {
+                Ok(events) => {
+                    state.note_progress();
+                    self.metrics.delivered(self.wire).inc_by(events);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    drop(state);
+                    ready!(socket.poll_write_ready(cx))?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// The next bytes for a response body, `None` after the goodbye.
+    pub fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.drainer.register(cx.waker());
+        let mut state = self.lock();
+        if let Some((chunk, events)) = state.queue.take_chunk() {
+            state.note_progress();
+            let caught_up = state.queue.is_empty() && !state.lost.is_empty();
+            drop(state);
+            self.metrics.delivered(self.wire).inc_by(events);
+            if caught_up {
+                self.owner.wake();
+            }
+            return Poll::Ready(Some(chunk));
+        }
+        match state.phase {
+            Phase::Finishing | Phase::Ended => Poll::Ready(None),
+            Phase::Open | Phase::Closing { .. } => Poll::Pending,
+        }
+    }
+
+    /// Since when nothing has moved although something waits.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.lock().waiting_since
+    }
+
+    pub fn queued_events(&self) -> usize {
+        self.lock().queue.events()
+    }
+
+    // ---- heartbeat -----------------------------------------------------------------------------------------------------
+
+    pub fn note_heard(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anything came from the client since the last call.
+    pub fn take_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Outbox").field("wire", &self.wire).field("phase", &state.phase).field("events", &state.queue.events()).finish()
+    }
+}
+
+/// What the kernel took of bytes that were offered while nothing waited.
+enum Direct {
+    Complete,
+    Partial(usize),
+    /// Something waits already, there is no socket, or its buffer is full.
+    Waits,
+}
+
+impl State {
+    fn write_now(&mut self, bytes: &Bytes) -> Direct {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.queue.is_empty()) else { return Direct::Waits };
+        match socket.try_write(bytes) {
+            Ok(written) if written == bytes.len() => Direct::Complete,
+            Ok(written) => {
+                self.waiting_since = Some(Instant::now());
+                Direct::Partial(written)
+            }
+            // An error other than a full buffer is met again, and acted on, by the line.
+            Err(_) => Direct::Waits,
+        }
+    }
+
+    fn enqueue(&mut self, entry: Entry) {
+        self.queue.push(entry);
+        self.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    fn note_progress(&mut self) {
+        self.waiting_since = if self.queue.is_empty() { None } else { Some(Instant::now()) };
+    }
+
+    fn note_lost(&mut self, target: Option<&Target>, events: u64) {
+        let Some(target) = target else { return };
+        match self.lost.iter_mut().find(|(known, _)| known == target) {
+            Some((_, count)) => *count += events,
+            None => self.lost.push((target.clone(), events)),
+        }
+    }
+}

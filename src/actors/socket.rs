@@ -1,0 +1,66 @@
+//! A socket that a connection owns: written by whoever has bytes for it, read and awaited by the connection alone.
+
+use std::{
+    io::{self, IoSlice},
+    net::Shutdown,
+    task::{Context, Poll},
+};
+
+use socket2::SockRef;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A stream socket on this thread's reactor. All methods take `&self`: the kernel serialises writes, and only one task
+/// ever waits.
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Writes what the kernel takes at once.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// As [`Self::try_write`], for several buffers in one system call.
+    pub fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(buffers),
+            Self::Unix(stream) => stream.try_write_vectored(buffers),
+        }
+    }
+
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Unix(stream) => stream.try_read(buffer),
+        }
+    }
+
+    /// Says that no more bytes come; the peer may still speak.
+    pub fn end_writing(&self) {
+        // An error means that the peer is gone already.
+        let _ = match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+        };
+    }
+}

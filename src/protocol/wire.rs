@@ -1,0 +1,173 @@
+//! A wire: what one connection speaks. It turns the client's bytes into commands and the hub's replies into bytes; how events
+//! are spelled is its [`Encoding`], which connections share.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    close::CloseReason,
+    command::{Command, Reply},
+    native, publication::Encoding, sse,
+    websocket::{self, Decoder, Message},
+};
+
+/// The kinds of wire, as metrics and logs call them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WireName {
+    Sse,
+    WebSocket,
+    SocketIo,
+}
+
+impl WireName {
+    pub const ALL: [Self; 3] = [Self::Sse, Self::WebSocket, Self::SocketIo];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::WebSocket => "websocket",
+            Self::SocketIo => "socketio",
+        }
+    }
+}
+
+/// How a connection is kept alive, and how it shows that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// What the hub sends.
+    pub bytes: &'static [u8],
+    pub every: Duration,
+    /// A client that says nothing for so long after it is gone. `None`: the wire gives it no voice.
+    pub answer_within: Option<Duration>,
+}
+
+/// What a client's bytes mean.
+#[derive(Debug)]
+pub enum Received {
+    Command(Command),
+    /// To be sent back as it is: a pong, an error.
+    Answer(Bytes),
+    /// The conversation is over; these bytes, if any, are the last.
+    Close(CloseReason, Option<Bytes>),
+}
+
+/// Messages that are not of the hub's language, before the connection is closed with 1003.
+const MALFORMED_LIMIT: u8 = 3;
+
+#[derive(Debug)]
+pub enum Wire {
+    /// Server-Sent Events: the client has no voice.
+    Sse,
+    /// The native WebSocket.
+    WebSocket { decoder: Decoder, malformed: u8 },
+    /// A WebSocket that returns what it gets: for conformance suites, behind `--conformance`.
+    Echo { decoder: Decoder },
+}
+
+impl Wire {
+    pub fn web_socket(max_frame: usize) -> Self {
+        Self::WebSocket { decoder: Decoder::new(max_frame), malformed: 0 }
+    }
+
+    pub fn echo(max_message: usize) -> Self {
+        Self::Echo { decoder: Decoder::new(max_message) }
+    }
+
+    pub fn name(&self) -> WireName {
+        match self {
+            Self::Sse => WireName::Sse,
+            Self::WebSocket { .. } | Self::Echo { .. } => WireName::WebSocket,
+        }
+    }
+
+    pub fn encoding(&self) -> Encoding {
+        match self {
+            Self::Sse => Encoding::Sse,
+            Self::WebSocket { .. } | Self::Echo { .. } => Encoding::WebSocket,
+        }
+    }
+
+    /// The hub's word to this client, if the wire has one for it.
+    pub fn reply(&self, reply: &Reply) -> Option<Bytes> {
+        self.encoding().reply(reply)
+    }
+
+    /// The last bytes; `retry` is when an SSE client should come back.
+    pub fn goodbye(&self, reason: CloseReason, retry: Duration) -> Option<Bytes> {
+        match self {
+            Self::Sse => matches!(reason, CloseReason::Draining).then(|| sse::goodbye(retry)),
+            Self::WebSocket { .. } | Self::Echo { .. } => Some(websocket::close(reason.code(), reason.text())),
+        }
+    }
+
+    /// Reads what the client sent, however it was cut into pieces.
+    pub fn receive(&mut self, mut input: &[u8], out: &mut Vec<Received>) {
+        let (decoder, mut malformed) = match self {
+            // Whatever a client sends behind the request for a stream says nothing.
+            Self::Sse => return,
+            Self::WebSocket { decoder, malformed } => (decoder, Some(malformed)),
+            Self::Echo { decoder } => (decoder, None),
+        };
+        loop {
+            match decoder.decode(&mut input) {
+                Ok(Some(message)) => {
+                    let received = read_message(message, malformed.as_deref_mut());
+                    let is_last = matches!(received, Some(Received::Close(..)));
+                    out.extend(received);
+                    if is_last {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(reason) => {
+                    out.push(Received::Close(reason, Some(websocket::close(reason.code(), reason.text()))));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// `malformed` counts a native client's unreadable messages; without it, messages are echoed.
+fn read_message(message: Message, malformed: Option<&mut u8>) -> Option<Received> {
+    match (message, malformed) {
+        (Message::Ping(payload), _) => Some(Received::Answer(websocket::pong(&payload))),
+        (Message::Pong(_), _) => None,
+        (Message::Close(code, _), _) => Some(Received::Close(CloseReason::Gone, Some(websocket::close_echo(code)))),
+        (Message::Text(text), None) => Some(Received::Answer(websocket::text(&text))),
+        (Message::Binary(bytes), None) => Some(Received::Answer(websocket::binary(&bytes))),
+        (Message::Text(text), Some(malformed)) => Some(read_text(&text, malformed)),
+        (Message::Binary(_), Some(malformed)) => {
+            Some(refuse(native::Refused::Malformed("a message is JSON in a text frame, not binary".into()), malformed))
+        },
+    }
+}
+
+fn read_text(text: &str, malformed: &mut u8) -> Received {
+    match native::parse(text) {
+        Ok(command) => Received::Command(command),
+        Err(refused) => refuse(refused, malformed),
+    }
+}
+
+fn refuse(refused: native::Refused, malformed: &mut u8) -> Received {
+    if matches!(refused, native::Refused::Malformed(_)) {
+        *malformed += 1;
+        if *malformed >= MALFORMED_LIMIT {
+            let reason = CloseReason::Unsupported;
+            return Received::Close(reason, Some(websocket::close(reason.code(), reason.text())));
+        }
+    }
+    Received::Answer(native::reply_frame(&refused.into_reply()))
+}
+
+impl Encoding {
+    /// The hub's word to every client of this encoding, if it has one for it.
+    pub fn reply(self, reply: &Reply) -> Option<Bytes> {
+        match self {
+            Self::Sse => sse::reply(reply),
+            Self::WebSocket => Some(native::reply_frame(reply)),
+        }
+    }
+}
