@@ -6,11 +6,14 @@
 pub mod close;
 pub mod command;
 pub mod event;
+pub mod json;
 pub mod names;
 pub mod native;
+pub mod notice;
 pub mod position;
 pub mod publication;
 pub mod sse;
+pub mod websocket;
 
 pub use close::CloseReason;
 pub use command::{Command, ErrorCode, GapReason, Reference, Reply};

@@ -1,10 +1,261 @@
-//! The native WebSocket: one JSON object per text frame.
+//! The native WebSocket: one JSON object per text frame, in both directions.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use thiserror::Error;
 
-use super::publication::Publication;
+use super::{
+    command::{Command, ErrorCode, Reference, Reply},
+    event::{Argument, Event},
+    json,
+    names::{EventName, NameError, RoomName, UserName},
+    notice::Notice,
+    publication::{Publication, Target},
+    websocket,
+};
+
+/// Deepest nesting of a client's message, the message itself counted.
+pub const MAX_DEPTH: usize = 64;
+/// How much of an unknown `type` an error repeats, in characters.
+const MAX_ECHO: usize = 64;
 
 /// One event as a complete WebSocket text frame.
-pub fn event_frame(_publication: &Publication) -> Bytes {
-    Bytes::new()
+pub fn event_frame(publication: &Publication) -> Bytes {
+    let arguments = publication.event.json_arguments();
+    let length = arguments.iter().map(|argument| argument.len() + 1).sum::<usize>();
+    websocket::text_with(128 + length, |out| {
+        out.extend_from_slice(br#"{"type":"event","#);
+        match &publication.target {
+            Target::Room(room) => put_field(out, r#""room":"#, room.as_str()),
+            Target::User(_) => out.extend_from_slice(br#""user":true"#),
+        }
+        put_field(out, r#","event":"#, publication.event.name.as_str());
+        put_arguments(out, &arguments);
+        if let Some(id) = &publication.resume_id {
+            put_field(out, r#","id":"#, id);
+        }
+        out.push(b'}');
+    })
+}
+
+fn put_arguments(out: &mut Vec<u8>, arguments: &[Cow<'_, str>]) {
+    match arguments {
+        [] => out.extend_from_slice(br#","data":null"#),
+        [data] => {
+            out.extend_from_slice(br#","data":"#);
+            out.extend_from_slice(data.as_bytes());
+        }
+        several => {
+            out.extend_from_slice(br#","args":["#);
+            out.extend_from_slice(several.join(",").as_bytes());
+            out.push(b']');
+        }
+    }
+}
+
+fn put_field(out: &mut Vec<u8>, name: &str, value: impl Serialize) {
+    out.extend_from_slice(name.as_bytes());
+    put_json(out, &value);
+}
+
+fn put_json(out: &mut Vec<u8>, value: &impl Serialize) {
+    if let Err(error) = serde_json::to_writer(out, value) {
+        // A `Vec` takes every write, and what is written here has no map with keys that are not strings.
+        unreachable!("JSON of strings and numbers always serializes: {error}");
+    }
+}
+
+/// One reply as a complete WebSocket text frame.
+pub fn reply_frame(reply: &Reply) -> Bytes {
+    websocket::text_with(128, |out| put_json(out, &Answer::of(reply)))
+}
+
+/// A reply as it is spelled here.
+#[derive(Serialize)]
+struct Answer<'a> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    fields: Fields<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#ref: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Fields<'a> {
+    Welcome {
+        connection: String,
+        user: Option<&'a UserName>,
+    },
+    Room {
+        room: &'a RoomName,
+    },
+    Ack {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+    },
+    Pong {},
+    Error {
+        code: &'static str,
+        message: &'a str,
+    },
+    Notice(Option<Notice<'a>>),
+}
+
+impl<'a> Answer<'a> {
+    fn of(reply: &'a Reply) -> Self {
+        let (r#type, fields, reference) = match reply {
+            Reply::Welcome { connection, user } => {
+                ("welcome", Fields::Welcome { connection: connection.to_string(), user: user.as_ref() }, None)
+            }
+            Reply::Joined { room, reference } => ("joined", Fields::Room { room }, Some(reference)),
+            Reply::Left { room, reference } => ("left", Fields::Room { room }, Some(reference)),
+            Reply::Ack { id, reference } => ("ack", Fields::Ack { id: id.as_deref() }, Some(reference)),
+            Reply::Pong { reference } => ("pong", Fields::Pong {}, Some(reference)),
+            Reply::Error { code, message, reference } => ("error", Fields::Error { code: code.as_str(), message }, Some(reference)),
+            Reply::Gap { .. } => ("gap", Fields::Notice(Notice::of(reply)), None),
+            Reply::Presence { .. } => ("presence", Fields::Notice(Notice::of(reply)), None),
+        };
+        Self { r#type, fields, r#ref: reference.and_then(as_raw) }
+    }
+}
+
+/// A reference of this wire is JSON text since `read_reference`.
+fn as_raw(reference: &Reference) -> Option<&RawValue> {
+    serde_json::from_str(reference.0.as_deref()?).ok()
+}
+
+/// Why a client's message is no command.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// Not this language at all: no JSON, no object, no `type`. The connection counts these.
+    #[error("{0}")]
+    Malformed(String),
+    /// A message of this language with something wrong in it.
+    #[error("{message}")]
+    Invalid { code: ErrorCode, message: String, reference: Reference },
+}
+
+impl Refused {
+    /// What the client is told.
+    pub fn into_reply(self) -> Reply {
+        match self {
+            Self::Malformed(message) => Reply::Error { code: ErrorCode::BadRequest, message, reference: Reference(None) },
+            Self::Invalid { code, message, reference } => Reply::Error { code, message, reference },
+        }
+    }
+}
+
+/// Reads one message of a client.
+pub fn parse(text: &str) -> Result<Command, Refused> {
+    // Without this look, serde would read an array as the fields in their order.
+    if !text.trim_start().starts_with('{') {
+        return Err(Refused::Malformed("a message is a JSON object".into()));
+    }
+    let message: Incoming = serde_json::from_str(text).map_err(|error| Refused::Malformed(format!("malformed message: {error}")))?;
+    let Some(Ok(kind)) = message.r#type.map(|raw| serde_json::from_str::<String>(raw.get())) else {
+        return Err(Refused::Malformed("a message has a type, which is a string".into()));
+    };
+    let fault = |fault: Fault, reference| Refused::Invalid { code: fault.code, message: fault.message, reference };
+    let reference = read_reference(message.r#ref).map_err(|error| fault(error, Reference(None)))?;
+    json::check_depth(text.as_bytes(), MAX_DEPTH)
+        .map_err(|error| Fault::bad_request(format!("the message {error}")))
+        .and_then(|()| message.command(&kind, reference.clone()))
+        .map_err(|error| fault(error, reference))
+}
+
+/// The fields of all messages, unread: so that a field of the wrong type is an answer with the `ref`, not a broken message.
+#[derive(Deserialize)]
+struct Incoming<'a> {
+    #[serde(borrow)]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    r#ref: Option<&'a RawValue>,
+    #[serde(borrow)]
+    room: Option<&'a RawValue>,
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+    #[serde(borrow)]
+    since: Option<&'a RawValue>,
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
+}
+
+/// Where `null` is a value: `"data":null` is one argument, no `data` is none.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// What is wrong with a message, before it is joined to the message's reference.
+struct Fault {
+    code: ErrorCode,
+    message: String,
+}
+
+impl Fault {
+    fn bad_request(message: impl Into<String>) -> Self {
+        Self { code: ErrorCode::BadRequest, message: message.into() }
+    }
+
+    fn name(code: ErrorCode, what: &str, error: NameError) -> Self {
+        Self { code, message: format!("the {what}'s name {error}") }
+    }
+}
+
+impl Incoming<'_> {
+    fn command(&self, kind: &str, reference: Reference) -> Result<Command, Fault> {
+        Ok(match kind {
+            "join" => Command::Join { room: self.room()?, since: optional(self.since, "since")?.map(Into::into), reference },
+            "leave" => Command::Leave { room: self.room()?, reference },
+            "publish" => Command::Publish { room: self.room()?, event: self.event()?, reference },
+            "token" => Command::Token { token: required(self.token, "token")?.into(), reference },
+            "ping" => Command::Ping { reference },
+            unknown => {
+                let shown: String = unknown.chars().take(MAX_ECHO).collect();
+                return Err(Fault::bad_request(format!("unknown type {shown:?}")));
+            }
+        })
+    }
+
+    fn room(&self) -> Result<RoomName, Fault> {
+        let name = required(self.room, "room")?;
+        RoomName::parse(&name).map_err(|error| Fault::name(ErrorCode::RoomNameInvalid, "room", error))
+    }
+
+    fn event(&self) -> Result<Event, Fault> {
+        let name = match optional(self.event, "event")? {
+            Some(name) => EventName::parse(&name).map_err(|error| Fault::name(ErrorCode::EventNameInvalid, "event", error))?,
+            None => EventName::default(),
+        };
+        let arguments = match (self.data, self.args) {
+            (Some(_), Some(_)) => return Err(Fault::bad_request("an event has data or args, not both")),
+            (Some(data), None) => vec![data.to_owned()],
+            (None, Some(args)) => serde_json::from_str(args.get()).map_err(|_| Fault::bad_request("args must be an array"))?,
+            (None, None) => Vec::new(),
+        };
+        Ok(Event::new(name, arguments.into_iter().map(Argument::Json)))
+    }
+}
+
+fn required(field: Option<&RawValue>, name: &str) -> Result<String, Fault> {
+    optional(field, name)?.ok_or_else(|| Fault::bad_request(format!("{name} is missing")))
+}
+
+fn optional(field: Option<&RawValue>, name: &str) -> Result<Option<String>, Fault> {
+    field.map(|raw| serde_json::from_str(raw.get())).transpose().map_err(|_| Fault::bad_request(format!("{name} must be a string")))
+}
+
+fn read_reference(raw: Option<&RawValue>) -> Result<Reference, Fault> {
+    match raw.map(RawValue::get) {
+        None => Ok(Reference(None)),
+        Some(text) if text.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) => Ok(Reference(Some(text.into()))),
+        Some(_) => Err(Fault::bad_request("ref must be a number or a string")),
+    }
 }
