@@ -9,4 +9,5 @@
 //! - [`hub`]: puts them together. [`cli`]: the commands of the binary.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod protocol;
