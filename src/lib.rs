@@ -9,5 +9,9 @@
 //! - [`hub`]: puts them together. [`cli`]: the commands of the binary.
 #![forbid(unsafe_code)]
 
+pub mod actors;
+pub mod auth;
 pub mod config;
+pub mod lifeline;
+pub mod metrics;
 pub mod protocol;

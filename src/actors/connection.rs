@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle, StreamHandler,
-    WrapFuture, fut,
+    WrapFuture,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;

@@ -344,10 +344,10 @@ impl Outbox {
     /// What the connection should hear of, if anything.
     pub fn take_notice(&self) -> Option<Notice> {
         let mut state = self.lock();
-        match &mut state.phase {
-            Phase::Closing { reason, told } if !*told => {
-                *told = true;
-                Some(Notice::Closing(*reason))
+        match state.phase {
+            Phase::Closing { reason, told: false } => {
+                state.phase = Phase::Closing { reason, told: true };
+                Some(Notice::Closing(reason))
             }
             Phase::Open if state.queue.is_empty() && !state.lost.is_empty() => {
                 Some(Notice::CaughtUp(std::mem::take(&mut state.lost)))

@@ -13,7 +13,7 @@ use std::{
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use futures_util::{FutureExt, future};
+use futures_util::future;
 use prometheus_client::metrics::gauge::Gauge;
 use smallvec::{SmallVec, smallvec};
 use tokio::{sync::oneshot, time::Instant};
@@ -88,7 +88,7 @@ struct Gap {
 type Answer<T> = ResponseFuture<Result<T, Refusal>>;
 
 fn at_once<T: 'static>(result: Result<T, Refusal>) -> Answer<T> {
-    future::ready(result).boxed_local()
+    Box::pin(future::ready(result))
 }
 
 impl RoomRegistry {
@@ -136,7 +136,7 @@ impl RoomRegistry {
                 }
             });
         }
-        async move { answered.await.unwrap_or_else(|_| Err(connection_is_gone())) }.boxed_local()
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(connection_is_gone())) })
     }
 
     fn group_options(&self, target: &Target) -> GroupOptions {
@@ -338,7 +338,7 @@ impl Handler<PublishAs> for RoomRegistry {
         }
         let targets = smallvec![Target::Room(order.room)];
         let sent = self.parts.bridge.publish.send(Publish { targets, event: order.event, except: Vec::new() });
-        async move { Ok(sent.await.unwrap_or(Err(BrokerError::Unavailable))?) }.boxed_local()
+        Box::pin(async move { Ok(sent.await.unwrap_or(Err(BrokerError::Unavailable))?) })
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod close;
 pub mod command;
+pub mod dialect;
 pub mod event;
 pub mod json;
 pub mod names;
@@ -13,8 +14,11 @@ pub mod notice;
 pub mod pattern;
 pub mod position;
 pub mod publication;
+pub mod source;
 pub mod sse;
+pub mod template;
 pub mod websocket;
+pub mod wire;
 
 pub use close::CloseReason;
 pub use command::{Command, ErrorCode, GapReason, Reference, Reply};
