@@ -1,0 +1,58 @@
+//! The contract of a link: what the bridge asks of the thing that carries messages, and what it is told by it.
+
+use std::sync::Arc;
+
+use actix::Message;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+
+use crate::actors::messages::BrokerError;
+
+/// Carries messages between nodes. All calls return at once; what comes of a subscription is told as [`Confirmed`] or
+/// [`Refused`], and while the link is down it is kept and made when it is up again.
+pub trait Link {
+    fn subscribe(&mut self, channels: Vec<Arc<str>>);
+    fn unsubscribe(&mut self, channels: Vec<Arc<str>>);
+    /// Sends one payload to these channels, in this order. Done when the broker has taken it.
+    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>>;
+}
+
+/// Link → bridge, within `mailbox.bridge`: a message of a subscribed channel, in the broker's order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Inbound {
+    pub channel: Arc<str>,
+    pub payload: Bytes,
+}
+
+/// Link → bridge: messages that found the bridge's mailbox full, by channel.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct InboundLost {
+    pub channels: Vec<(Arc<str>, u64)>,
+}
+
+/// Link → bridge: the broker delivers these channels from now on.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Confirmed {
+    pub channels: Vec<Arc<str>>,
+}
+
+/// Link → bridge: the broker will not deliver these channels.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Refused {
+    pub channels: Vec<Arc<str>>,
+    pub error: String,
+}
+
+/// Link → bridge: the subscription is proven; all that was asked for is confirmed or refused.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LinkUp;
+
+/// Link → bridge: nothing comes any more until the next [`LinkUp`], and what is published meanwhile is lost.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LinkDown;

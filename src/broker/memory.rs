@@ -1,0 +1,100 @@
+//! The embedded broker: a link that ends where it begins. Nothing leaves the process, nothing is ever lost on the way, and the
+//! same code routes behind it.
+
+use std::{
+    cell::RefCell,
+    collections::HashSet,
+    rc::Rc,
+    sync::Arc,
+};
+
+use actix::{Addr, prelude::SendError};
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use futures_util::future::{self, LocalBoxFuture};
+
+use super::{
+    bridge::RedisBridge,
+    link::{Confirmed, Inbound, Link, LinkUp},
+    resp::{PublishError, Sink},
+};
+use crate::{
+    actors::messages::BrokerError,
+    protocol::{RoomPattern, source::Standing},
+};
+
+/// Shared by the link and the RESP listener; both live on the bridge's thread.
+#[derive(Clone)]
+pub struct MemoryBus(Rc<Bus>);
+
+struct Bus {
+    bridge: Addr<RedisBridge>,
+    channels: RefCell<HashSet<Arc<str>, RandomState>>,
+    patterns: Vec<RoomPattern>,
+}
+
+pub struct MemoryLink(MemoryBus);
+
+impl MemoryBus {
+    /// `standing`: what every node listens to all the time.
+    pub fn new(bridge: Addr<RedisBridge>, standing: Vec<Standing>) -> Self {
+        let mut channels = HashSet::default();
+        let mut patterns = Vec::new();
+        for subscription in standing {
+            match subscription {
+                Standing::Channel(channel) => _ = channels.insert(channel),
+                // A Redis pattern of ours only ever has stars.
+                Standing::Pattern(pattern) => patterns.extend(RoomPattern::parse(&pattern)),
+            }
+        }
+        Self(Rc::new(Bus { bridge, channels: RefCell::new(channels), patterns }))
+    }
+
+    /// The link for the bridge, which is told that it is up.
+    #[expect(clippy::disallowed_methods, reason = "once per process")]
+    pub fn link(&self) -> MemoryLink {
+        self.0.bridge.do_send(LinkUp);
+        MemoryLink(self.clone())
+    }
+
+    /// The channel, shared, if anybody listens to it.
+    fn listened(&self, channel: &str) -> Option<Arc<str>> {
+        let known = self.0.channels.borrow().get(channel).cloned();
+        known.or_else(|| self.0.patterns.iter().any(|pattern| pattern.matches(channel)).then(|| Arc::from(channel)))
+    }
+}
+
+impl Link for MemoryLink {
+    #[expect(clippy::disallowed_methods, reason = "once per subscription, and it must not be lost")]
+    fn subscribe(&mut self, channels: Vec<Arc<str>>) {
+        let bus = &self.0.0;
+        bus.channels.borrow_mut().extend(channels.iter().cloned());
+        bus.bridge.do_send(Confirmed { channels });
+    }
+
+    fn unsubscribe(&mut self, channels: Vec<Arc<str>>) {
+        let mut known = self.0.0.channels.borrow_mut();
+        channels.iter().for_each(|channel| _ = known.remove(channel));
+    }
+
+    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>> {
+        let result = channels.iter().filter_map(|channel| self.0.listened(channel)).try_for_each(|channel| {
+            match self.0.0.bridge.try_send(Inbound { channel, payload: payload.clone() }) {
+                Ok(()) => Ok(()),
+                Err(SendError::Full(_)) => Err(BrokerError::Overloaded),
+                Err(SendError::Closed(_)) => Err(BrokerError::Unavailable),
+            }
+        });
+        Box::pin(future::ready(result))
+    }
+}
+
+/// What publishers send over RESP. It waits while the bridge's mailbox is full, which stops the reading of that publisher's
+/// socket; a publisher to Redis would be slowed by the same means.
+impl Sink for MemoryBus {
+    async fn publish(&self, channel: &str, payload: Bytes) -> Result<u64, PublishError> {
+        let Some(channel) = self.listened(channel) else { return Ok(0) };
+        self.0.bridge.send(Inbound { channel, payload }).await.map_err(|_| PublishError::Closed)?;
+        Ok(1)
+    }
+}

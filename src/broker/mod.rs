@@ -1,0 +1,13 @@
+//! The bus: how events come to this node and leave it. One bridge actor routes; a link carries, to Redis or to nowhere further
+//! than this process.
+//!
+//! The contract between the two is [`link`]; one suite of tests holds both links to it (`tests/broker`). Only [`redis`] knows
+//! the `redis` crate, and nothing here knows of clients.
+
+pub mod backoff;
+pub mod bridge;
+pub mod clock;
+pub mod link;
+pub mod memory;
+pub mod redis;
+pub mod resp;
