@@ -1,0 +1,3 @@
+//! The bus: where publications come from.
+
+pub mod resp;
