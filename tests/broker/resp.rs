@@ -137,6 +137,7 @@ fn every_command_is_answered_as_redis_would_or_says_that_this_is_not_redis() {
             (&["CONFIG", "SET", "maxmemory", "1"], format!("-ERR unknown subcommand 'SET' of 'CONFIG': {NOT_REDIS}\r\n")),
             (&["AUTH", "x"], "-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n".into()),
             (&["AUTH", "default", "any"], "+OK\r\n".into()),
+            (&["HELLO", "x"], "-ERR Protocol version is not an integer or out of range\r\n".into()),
             (&["HELLO", "4"], "-NOPROTO unsupported protocol version\r\n".into()),
             (&["HELLO", "3", "SETNAME"], "-ERR Syntax error in HELLO option 'SETNAME'\r\n".into()),
             (&["RESET"], "+RESET\r\n".into()),

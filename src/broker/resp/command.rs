@@ -36,6 +36,8 @@ pub enum Refusal {
     ClientNameTooLong,
     #[error("ERR Syntax error in HELLO option '{0}'")]
     HelloSyntax(String),
+    #[error("ERR Protocol version is not an integer or out of range")]
+    ProtocolNotAnInteger,
     #[error("NOPROTO unsupported protocol version")]
     UnsupportedProtocol,
     #[error("NOAUTH Authentication required.")]
@@ -186,7 +188,7 @@ fn unshared(bytes: &Bytes) -> Bytes {
 fn hello(arguments: &[Bytes]) -> Result<Hello, Refusal> {
     let mut hello = Hello::default();
     let Some((version, mut options)) = arguments.split_first() else { return Ok(hello) };
-    hello.protocol = match integer(version)? {
+    hello.protocol = match integer(version).map_err(|_| Refusal::ProtocolNotAnInteger)? {
         2 => Some(Protocol::Resp2),
         3 => Some(Protocol::Resp3),
         _ => return Err(Refusal::UnsupportedProtocol),
