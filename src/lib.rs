@@ -11,6 +11,7 @@
 
 pub mod actors;
 pub mod auth;
+pub mod broker;
 pub mod config;
 pub mod lifeline;
 pub mod metrics;
