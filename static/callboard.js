@@ -289,7 +289,7 @@ export class Callboard {
     entry.since ??= id;
     entry.wish?.resolve();
     entry.wish = undefined;
-    if (this.#unresumable.delete(room)) this.#emit("callboard:gap", { type: "gap", rooms: [room], reason: "no_history" });
+    if (this.#unresumable.delete(room)) this.#emit("callboard:gap", { type: "gap", rooms: [room], reason: "no_history", local: true });
   }
 
   #lost(code, reason) {

@@ -2,19 +2,19 @@
 
 import { Callboard } from "./callboard.js";
 import { duration, Panel } from "./panel.js";
-import { readData, recipes } from "./recipes.js";
+import { readData, recipes, shellQuote } from "./recipes.js";
 import { EventStream } from "./stream.js";
 
 /** Own publishes that may still arrive; only their time-stamps are by this page's clock. */
 const MOST_STAMPS = 500;
-/** How often a screen reader hears of new events at most. */
-const ANNOUNCE_EVERY = 3_000;
+/** How often a screen reader hears of news at most. */
+const ANNOUNCE_EVERY = 4_000;
 
 const find = (selector) => document.querySelector(selector);
 const hub = new URL(".", document.baseURI);
 hub.search = "";
 
-const live = { texts: [], timer: null };
+const live = { news: new Map(), timer: null };
 const stamps = new Set();
 const members = { users: new Map(), anonymous: 0, timer: null };
 let room = new URL(location.href).searchParams.get("room")?.trim() || "demo";
@@ -26,12 +26,12 @@ let streamStatus = 0;
 const ssePanel = new Panel(find("#streams"), { title: "Server-Sent Events", toggle: (on) => (on ? openStream() : stream?.close()), announce });
 const wsPanel = new Panel(find("#streams"), { title: "WebSocket", toggle: (on) => (on ? openBoard() : board?.close()), announce });
 
-/** Says it to screen readers, together with whatever else happens in the next moments. */
-function announce(text) {
-  live.texts = [...live.texts.filter((other) => other !== text), text].slice(-4);
+/** Tells screen readers, together with whatever else happens in the next moments; of each subject only the newest. */
+function announce(subject, say) {
+  live.news.set(subject, say);
   live.timer ??= setTimeout(() => {
-    find("#live").textContent = live.texts.join(". ");
-    Object.assign(live, { texts: [], timer: null });
+    find("#live").textContent = [...live.news.values()].map((each) => each()).join(". ");
+    Object.assign(live, { news: new Map(), timer: null });
   }, ANNOUNCE_EVERY);
 }
 
@@ -65,14 +65,15 @@ function showBlock(block, lines) {
   const data = readData(block.data);
   if (block.event === "callboard:presence") memberChange(data);
   ssePanel.add({ name: block.event, raw, kind, took: tookFor(data) });
-  if (kind === "gap") announce("Server-Sent Events: events may be missing");
 }
 
 function showStreamState({ state, status, message, delay }) {
   streamStatus = state === "open" ? 200 : (status ?? streamStatus);
   const away = state === "waiting" && !status;
-  const text = away ? (message === "the stream ended" ? "The stream ended" : "The hub is away") : sentence(message).slice(0, -1);
-  ssePanel.state({ state, text, delay, advice: adviceFor(status, sentence(message)) });
+  const advice = adviceFor(status, sentence(message));
+  const said = status === 503 ? "The hub takes no one now" : advice ? `Refused (${status})` : sentence(message).slice(0, -1);
+  const text = away && message !== "the stream ended" ? "The hub is away" : said;
+  ssePanel.state({ state, text, delay, advice });
 }
 
 /* The WebSocket half */
@@ -84,18 +85,25 @@ function openBoard() {
   wsPanel.request(`GET ${url.pathname}${url.search}  Upgrade: websocket`);
   board = new Callboard("ws", { rooms: [room], token: find("#token").value || undefined });
   board.on("callboard:frame", showFrame);
-  board.on("callboard:gap", (gap) => announce(`WebSocket: events may be missing in ${gap.rooms.join(", ")}`));
+  board.on("callboard:gap", showLocalGap);
   board.on("callboard:presence", memberChange);
   board.on("callboard:joined", () => loadMembers());
   board.on("callboard:state", showBoardState);
 }
 
+const NOTICE_KINDS = { gap: "gap", error: "problem" };
+
 function showFrame(raw) {
   const frame = readData(raw);
   if (frame?.type === "pong") return wsPanel.heard();
-  if (frame?.type !== "event") return wsPanel.add({ name: frame?.type ?? "unreadable", raw, kind: frame?.type === "gap" ? "gap" : "notice" });
+  if (frame?.type !== "event") return wsPanel.add({ name: frame?.type ?? "unreadable", raw, kind: NOTICE_KINDS[frame?.type] ?? "notice" });
   const where = frame.room === room ? "" : frame.user ? "to you" : `in ${frame.room}`;
   wsPanel.add({ name: frame.event, raw, where, took: tookFor(frame.data) });
+}
+
+/** The client notices by itself that a room could not be resumed; the hub's own notices have been shown as frames. */
+function showLocalGap(gap) {
+  if (gap.local) wsPanel.add({ name: "gap", raw: JSON.stringify(gap), kind: "gap" });
 }
 
 const REASONS = {
@@ -159,7 +167,7 @@ const isObject = (data) => typeof data === "object" && data !== null && !Array.i
 
 function stamped(publish) {
   if (!find("#timed").checked || !isObject(publish.data)) return publish;
-  const now = performance.timeOrigin + performance.now();
+  const now = Math.round((performance.timeOrigin + performance.now()) * 10) / 10;
   stamps.add(now);
   if (stamps.size > MOST_STAMPS) stamps.delete(stamps.values().next().value);
   return { ...publish, data: { ...publish.data, sent_at: now } };
@@ -167,14 +175,14 @@ function stamped(publish) {
 
 /** Only this page's own stamps are by this page's clock. */
 function tookFor(data) {
-  return isObject(data) && stamps.has(data.sent_at) ? performance.timeOrigin + performance.now() - data.sent_at : undefined;
+  return isObject(data) && stamps.has(data.sent_at) ? Math.max(0, performance.timeOrigin + performance.now() - data.sent_at) : undefined;
 }
 
 async function publish() {
   const overHttp = find("input[name=via]:checked").value === "http";
   const start = performance.now();
   try {
-    const answer = await (overHttp ? publishOverHttp(stamped(draft())) : publishOverBoard(stamped(draft())));
+    const answer = await (overHttp ? publishOverHttp : publishOverBoard)(stamped(draft()));
     const reached = answer.delivered === undefined ? "" : `, delivered to ${answer.delivered} ${answer.delivered === 1 ? "connection" : "connections"} of this node`;
     showOutcome(`Accepted in ${duration(performance.now() - start)}${reached}.`);
   } catch (error) {
@@ -226,6 +234,7 @@ function showRecipe() {
   find("#recipe").setAttribute("aria-labelledby", `tab-${recipeId}`);
   find("#code").textContent = chosen.code;
   find("#note").textContent = chosen.note;
+  find("#hear").textContent = `curl -N ${shellQuote(new URL(`sse?room=${encodeURIComponent(room)}`, hub).href)}`;
   find("#move").hidden = recipeId !== "django" || room === "sse";
 }
 
@@ -298,5 +307,10 @@ find(".calls").addEventListener("click", ({ target }) => {
 });
 find("#tabs").addEventListener("keydown", moveAlongTabs);
 find("#move").addEventListener("click", () => listen("sse"));
+find("#credentials").addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape") return;
+  find("#credentials").open = false;
+  find("#credentials summary").focus();
+});
 find("#copy").addEventListener("click", copy);
 listen(room);

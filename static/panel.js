@@ -7,14 +7,8 @@ const MOST_SHOWN = 2_000;
 const MOST_TIMES = 100;
 const TAPES = 5;
 
-const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const exactClock = new Intl.DateTimeFormat([], {
-  hour: "2-digit",
-  minute: "2-digit",
-  second: "2-digit",
-  fractionalSecondDigits: 3,
-  hourCycle: "h23",
-});
+/** @param {number} at */
+const clock = (at) => new Date(at).toTimeString().slice(0, 8);
 
 /** @param {number} milliseconds */
 export function duration(milliseconds) {
@@ -24,17 +18,25 @@ export function duration(milliseconds) {
 
 /** The same name always gets the same colour of tape. @param {string} name */
 function tapeOf(name) {
-  let sum = 0;
+  let sum = 7; // “message” on yellow
   for (const character of name) sum = (sum * 31 + character.codePointAt(0)) >>> 0;
   return `tape-${sum % TAPES}`;
 }
 
-/** @typedef {{ name: string, raw: string, where?: string, took?: number, kind?: "event" | "notice" | "gap" }} Row */
+/** @param {string} raw */
+function shorten(raw) {
+  const rest = raw.length - MOST_SHOWN;
+  return rest > 0 ? `${raw.slice(0, MOST_SHOWN)}… and ${rest.toLocaleString("en")} more characters` : raw;
+}
+
+/** @typedef {{ name: string, raw: string, where?: string, took?: number, kind?: "notice" | "gap" | "problem" }} Row */
 
 export class Panel {
   #element;
   #template;
   #announce;
+  /** Events that a screen reader has not heard of. */
+  #fresh = 0;
   #title;
   /** Rows that wait for the next frame of the screen; a hidden tab draws none, so this is bounded too. @type {object[]} */
   #waiting = [];
@@ -47,7 +49,7 @@ export class Panel {
 
   /**
    * @param {HTMLElement} parent
-   * @param {{ title: string, toggle: (on: boolean) => void, announce: (text: string) => void }} options
+   * @param {{ title: string, toggle: (on: boolean) => void, announce: (subject: string, say: () => string) => void }} options
    */
   constructor(parent, { title, toggle, announce }) {
     const fragment = document.querySelector("#panel-template").content.cloneNode(true);
@@ -81,7 +83,7 @@ export class Panel {
     this.#find(".toggle").textContent = isClosed ? "Connect" : "Disconnect";
     this.#find(".toggle").setAttribute("aria-label", `${isClosed ? "Connect" : "Disconnect"} ${this.#title}`);
     this.#showState();
-    if (isNew && state.state !== "connecting") this.#announce(`${this.#title}: ${this.#stateText()}`);
+    if (isNew && state.state !== "connecting") this.#announce(this.#title, () => `${this.#title}: ${this.#stateText()}`);
   }
 
   /** A sign of life that is no row, such as a keep-alive. */
@@ -92,12 +94,27 @@ export class Panel {
   /** @param {Row} row */
   add(row) {
     this.heard();
-    if (!row.kind) this.#events += 1;
-    if (row.kind === "gap") this.#gaps += 1;
+    if (!row.kind) this.#count();
+    if (row.kind === "gap") this.#missed();
     if (row.took !== undefined) this.#times = [...this.#times.slice(1 - MOST_TIMES), row.took];
     if (this.#waiting.length === 0) requestAnimationFrame(() => this.#draw());
-    this.#waiting.push({ ...row, at: new Date() });
+    this.#waiting.push({ ...row, raw: shorten(row.raw), at: new Date() });
     if (this.#waiting.length > MOST_ROWS) this.#waiting.shift();
+  }
+
+  #count() {
+    this.#events += 1;
+    this.#fresh += 1;
+    this.#announce(`${this.#title} events`, () => {
+      const text = `${this.#fresh} new over ${this.#title}`;
+      this.#fresh = 0;
+      return text;
+    });
+  }
+
+  #missed() {
+    this.#gaps += 1;
+    this.#announce(`${this.#title} gaps`, () => `${this.#title}: events may be missing`);
   }
 
   clear() {
@@ -126,10 +143,9 @@ export class Panel {
     if (!kind) row.querySelector(".tape").classList.add(tapeOf(name));
     row.querySelector(".where").textContent = where ?? "";
     row.querySelector(".took").textContent = took === undefined ? "" : duration(took);
-    row.querySelector("time").textContent = exactClock.format(at);
+    row.querySelector("time").textContent = `${clock(at)}.${String(at.getMilliseconds()).padStart(3, "0")}`;
     row.querySelector("time").dateTime = at.toISOString();
-    const rest = raw.length - MOST_SHOWN;
-    row.querySelector(".frame").textContent = rest > 0 ? `${raw.slice(0, MOST_SHOWN)}… and ${rest.toLocaleString("en")} more` : raw;
+    row.querySelector(".frame").textContent = raw;
     return row;
   }
 
@@ -139,7 +155,7 @@ export class Panel {
   }
 
   #stateText() {
-    const since = clock.format(this.#stateAt);
+    const since = clock(this.#stateAt);
     switch (this.#state.state) {
       case "open":
         return `Connected since ${since}`;
@@ -156,7 +172,7 @@ export class Panel {
 
   #showHeard() {
     const seconds = this.#heardAt === null ? null : Math.floor((Date.now() - this.#heardAt) / 1_000);
-    const text = seconds === null ? "–" : seconds < 1 ? "now" : seconds < 60 ? `${seconds} s ago` : clock.format(this.#heardAt);
+    const text = seconds === null ? "–" : seconds < 1 ? "now" : seconds < 60 ? `${seconds} s ago` : clock(this.#heardAt);
     this.#find(".heard").textContent = text;
   }
 
