@@ -188,7 +188,7 @@ export class Callboard {
     const address = new URL(this.#address);
     this.#named = new Set(this.#roomsForAddress());
     for (const room of this.#named) address.searchParams.append("room", room);
-    const socket = new this.#WebSocket(address.href, token ? ["callboard", `token.${token}`] : ["callboard"]);
+    const socket = new this.#WebSocket(address.href, token ? ["callboard", `token.${token}`] : []);
     this.#socket = socket;
     socket.onopen = () => this.#opened();
     socket.onmessage = ({ data }) => this.#receive(data);

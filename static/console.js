@@ -37,10 +37,12 @@ function announce(subject, say) {
 
 /** What a refusal means and what helps. */
 function adviceFor(status, message = "") {
-  if (status === 401) return `${message} Enter a valid token under Credentials; “callboard token --user you” makes one. Or let everyone in: [auth] anonymous = true.`;
-  if (status === 403) return `${message} The room's [[room]] rule decides who may join; “callboard token --user you --join ${room}” makes a token that may. Behind a proxy, see also [http] allowed_origins.`;
-  if (status === 503) return `${message} The hub is full or about to restart; it has said when to come back.`;
-  return undefined;
+  const help = {
+    401: "Enter a valid token under Credentials; “callboard token --user you” makes one. Or let everyone in: [auth] anonymous = true.",
+    403: `The room's [[room]] rule decides who may join; “callboard token --user you --join ${room}” makes a token that may.`,
+    503: "The hub is full or about to restart; it has said when to come back.",
+  }[status];
+  return help && `${message} ${help}`;
 }
 
 function sentence(text) {
@@ -61,7 +63,8 @@ function openStream() {
 function showBlock(block, lines) {
   const raw = lines.join("\n");
   const kind = { "callboard:gap": "gap", "callboard:presence": "notice" }[block.event];
-  if (block.data === null) return lines.some((line) => line.startsWith("retry:")) ? ssePanel.add({ name: "retry", raw, kind: "notice" }) : ssePanel.heard();
+  if (block.retry !== undefined && block.data === null) return ssePanel.add({ name: "retry", raw, kind: "notice" });
+  if (block.data === null) return ssePanel.heard();
   const data = readData(block.data);
   if (block.event === "callboard:presence") memberChange(data);
   ssePanel.add({ name: block.event, raw, kind, took: tookFor(data) });
@@ -117,8 +120,9 @@ const REASONS = {
 
 function showBoardState({ state, code, reason, delay }) {
   const refused = streamStatus === 401 || streamStatus === 403;
-  const text = REASONS[reason] ?? (code === 1006 ? (refused ? "Refused" : "The hub is away") : sentence(reason).slice(0, -1) || `Closed with code ${code}`);
-  const advice = code === 1006 && refused ? "Refused, as over Server-Sent Events: a browser does not say why, but the other half of this page does." : undefined;
+  const broken = refused ? "Refused" : "The hub is away";
+  const text = code === 1006 ? broken : (REASONS[reason] ?? (sentence(reason).slice(0, -1) || `Closed with code ${code}`));
+  const advice = code === 1006 && refused ? "A browser does not say why; the reason that Server-Sent Events got is beside this one." : undefined;
   wsPanel.state({ state, text, delay, advice: code === 1008 ? adviceFor(401, sentence(reason)) : advice });
 }
 
@@ -183,8 +187,8 @@ async function publish() {
   const start = performance.now();
   try {
     const answer = await (overHttp ? publishOverHttp : publishOverBoard)(stamped(draft()));
-    const reached = answer.delivered === undefined ? "" : `, delivered to ${answer.delivered} ${answer.delivered === 1 ? "connection" : "connections"} of this node`;
-    showOutcome(`Accepted in ${duration(performance.now() - start)}${reached}.`);
+    const reached = answer.delivered === undefined ? "" : ` Connections reached on this node: ${answer.delivered}.`;
+    showOutcome(`Accepted in ${duration(performance.now() - start)}.${reached}`);
   } catch (error) {
     showOutcome(publishAdvice(error), true);
   }
@@ -201,7 +205,8 @@ async function publishOverHttp(body) {
   });
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
-  throw Object.assign(new Error(answer.error?.message ?? `the hub answered ${response.status}`), { code: answer.error?.code, status: response.status });
+  const { message = `the hub answered ${response.status}`, code } = answer.error ?? {};
+  throw Object.assign(new Error(message), { code, status: response.status });
 }
 
 function publishAdvice({ code, status, message }) {

@@ -79,6 +79,11 @@ test("the address names the rooms and the subprotocol carries the token", async 
   assert.deepEqual(newest().protocols, ["callboard", "token.x.y.z"]);
 });
 
+test("without a token no subprotocol is offered, since a browser gives up when an offer is not answered", async () => {
+  await connected();
+  assert.deepEqual(newest().protocols, []);
+});
+
 test("an http address becomes a WebSocket address", async () => {
   new Callboard("https://hub.test/push/ws", { WebSocket: FakeSocket });
   await settle();
