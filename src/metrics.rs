@@ -31,8 +31,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [Self; 6] =
-        [Self::SlowConsumer, Self::DropOldest, Self::DropNewest, Self::Superseded, Self::Closed, Self::MailboxFull];
+    pub const ALL: [Self; 6] = [Self::SlowConsumer, Self::DropOldest, Self::DropNewest, Self::Superseded, Self::Closed, Self::MailboxFull];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -276,11 +275,7 @@ impl ProcStat {
         let text = std::fs::read_to_string("/proc/self/stat").ok()?;
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let number = |index: usize| fields.get(index - 3)?.parse::<f64>().ok();
-        Some(Self {
-            cpu_ticks: number(14)? + number(15)?,
-            start_ticks: number(22)?,
-            resident_pages: fields.get(24 - 3)?.parse().ok()?,
-        })
+        Some(Self { cpu_ticks: number(14)? + number(15)?, start_ticks: number(22)?, resident_pages: fields.get(24 - 3)?.parse().ok()? })
     }
 
     fn start_time(&self) -> f64 {

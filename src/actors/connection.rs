@@ -8,8 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle, StreamHandler,
-    WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle, StreamHandler, WrapFuture,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -18,9 +17,7 @@ use tokio::time::Instant;
 use super::{
     lease::Lease,
     line::{Line, Signal},
-    messages::{
-        Attach, Connect, ConnectionEnded, Join, Leave, Open, PublishAs, Published, Receive, Refusal, Tell, Watch, Wish,
-    },
+    messages::{Attach, Connect, ConnectionEnded, Join, Leave, Open, PublishAs, Published, Receive, Refusal, Tell, Watch, Wish},
     outbox::{Notice, Outbox},
     rate::Allowance,
     registry::RoomRegistry,

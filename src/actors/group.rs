@@ -49,12 +49,7 @@ pub struct GroupOptions {
 impl<N: Into<Target> + Unpin + 'static> Group<N> {
     pub fn new(name: N, options: GroupOptions) -> Self {
         let GroupOptions { mailbox, overflow, missed, metrics } = options;
-        Self {
-            fan_out: FanOut::new(name.into(), overflow, missed, metrics),
-            mailbox,
-            is_running: false,
-            name: std::marker::PhantomData,
-        }
+        Self { fan_out: FanOut::new(name.into(), overflow, missed, metrics), mailbox, is_running: false, name: std::marker::PhantomData }
     }
 }
 

@@ -349,9 +349,7 @@ impl Outbox {
                 state.phase = Phase::Closing { reason, told: true };
                 Some(Notice::Closing(reason))
             }
-            Phase::Open if state.queue.is_empty() && !state.lost.is_empty() => {
-                Some(Notice::CaughtUp(std::mem::take(&mut state.lost)))
-            }
+            Phase::Open if state.queue.is_empty() && !state.lost.is_empty() => Some(Notice::CaughtUp(std::mem::take(&mut state.lost))),
             _ => None,
         }
     }

@@ -109,7 +109,13 @@ impl RoomRegistry {
     }
 
     /// Makes a connection a member of a room or user, at once or when the broker has confirmed.
-    pub(super) fn enter(&mut self, connection: ConnectionId, target: Target, greeting: Option<Bytes>, ctx: &mut Context<Self>) -> Answer<()> {
+    pub(super) fn enter(
+        &mut self,
+        connection: ConnectionId,
+        target: Target,
+        greeting: Option<Bytes>,
+        ctx: &mut Context<Self>,
+    ) -> Answer<()> {
         let Some(client) = self.connections.get_mut(&connection) else { return at_once(Err(connection_is_gone())) };
         let is_known = client.note_room(&target);
         let place = Place { connection, encoding: client.encoding, outbox: Arc::clone(&client.outbox) };

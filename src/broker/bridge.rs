@@ -21,9 +21,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused};
 use crate::{
     actors::{
-        messages::{
-            BridgeOverflowed, BridgeRestored, BrokerError, Deliver, Feed, Publish, Published, Subscribe, Unsubscribe,
-        },
+        messages::{BridgeOverflowed, BridgeRestored, BrokerError, Deliver, Feed, Publish, Published, Subscribe, Unsubscribe},
         receipt::Receipt,
     },
     lifeline::{Lifeline, Readiness},

@@ -1,12 +1,7 @@
 //! The embedded broker: a link that ends where it begins. Nothing leaves the process, nothing is ever lost on the way, and the
 //! same code routes behind it.
 
-use std::{
-    cell::RefCell,
-    collections::HashSet,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::HashSet, rc::Rc, sync::Arc};
 
 use actix::{Addr, prelude::SendError};
 use bytes::Bytes;

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::{
     close::CloseReason,
     command::{Command, Reply},
-    native, publication::Encoding, sse,
+    native,
+    publication::Encoding,
+    sse,
     websocket::{self, Decoder, Message},
 };
 
@@ -140,7 +142,7 @@ fn read_message(message: Message, malformed: Option<&mut u8>) -> Option<Received
         (Message::Text(text), Some(malformed)) => Some(read_text(&text, malformed)),
         (Message::Binary(_), Some(malformed)) => {
             Some(refuse(native::Refused::Malformed("a message is JSON in a text frame, not binary".into()), malformed))
-        },
+        }
     }
 }
 
