@@ -5,12 +5,19 @@
 
 pub mod close;
 pub mod command;
+pub mod engineio;
 pub mod event;
+pub mod jsonp;
 pub mod names;
 pub mod native;
 pub mod position;
 pub mod publication;
+pub mod socketio;
+pub mod socketio_legacy;
+pub mod socketio_session;
 pub mod sse;
+pub mod utf16;
+pub mod websocket;
 
 pub use close::CloseReason;
 pub use command::{Command, ErrorCode, GapReason, Reference, Reply};
