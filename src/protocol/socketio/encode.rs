@@ -1,6 +1,6 @@
 //! What the hub says, in each revision and for each carrier: ready WebSocket frames, or units of a poll's body.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::Value;
 use smallvec::SmallVec;
 
@@ -44,26 +44,32 @@ impl Spelling {
     }
 
     /// An event of protocol 5 or 4 whose arguments hold placeholders, and the attachments after it.
-    fn binary_event(self, namespace: &str, name: &str, arguments: &[impl AsRef<str>], attachments: &[Bytes]) -> Bytes {
-        let version = self.engine_version();
-        let text = self.text(&format!("45{}-{}{}", attachments.len(), head(namespace), named_array(name, arguments)));
-        let binary = attachments.iter().map(|data| engineio::ready_binary(version, self.carrier, data));
-        let parts: SmallVec<[Bytes; 3]> = std::iter::once(text).chain(binary).collect();
-        match self.carrier {
-            Carrier::Polling => engineio::polling::join(version, &parts),
-            Carrier::WebSocket => {
-                let mut frames = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-                parts.iter().for_each(|frame| frames.extend_from_slice(frame));
-                frames.freeze()
-            }
+    pub fn binary_event(self, namespace: &str, name: &str, arguments: &[impl AsRef<str>], attachments: &[Bytes]) -> Bytes {
+        let packet = format!("45{}-{}{}", attachments.len(), head(namespace), named_array(name, arguments));
+        self.with_attachments(&packet, attachments)
+    }
+
+    /// The answer to a client's event: JSON text of the arguments, joined by commas.
+    pub fn ack(self, namespace: &str, id: u64, arguments: &str) -> Bytes {
+        match self.revision {
+            Revision::V1 => self.legacy(&format!("6::{}:{id}+[{arguments}]", socketio_legacy::endpoint(namespace))),
+            _ => self.text(&format!("43{}{id}[{arguments}]", head(namespace))),
         }
     }
 
-    /// The answer to a client's event: JSON text of the one argument.
-    pub fn ack(self, namespace: &str, id: u64, argument: &str) -> Bytes {
-        match self.revision {
-            Revision::V1 => self.legacy(&format!("6::{}:{id}+[{argument}]", socketio_legacy::endpoint(namespace))),
-            _ => self.text(&format!("43{}{id}[{argument}]", head(namespace))),
+    /// An answer of protocol 5 or 4 whose arguments hold placeholders, and the attachments after it.
+    pub fn binary_ack(self, namespace: &str, id: u64, arguments: &str, attachments: &[Bytes]) -> Bytes {
+        let packet = format!("46{}-{}{id}[{arguments}]", attachments.len(), head(namespace));
+        self.with_attachments(&packet, attachments)
+    }
+
+    fn with_attachments(self, packet: &str, attachments: &[Bytes]) -> Bytes {
+        let version = self.engine_version();
+        let binary = attachments.iter().map(|data| engineio::ready_binary(version, self.carrier, data));
+        let parts: SmallVec<[Bytes; 3]> = std::iter::once(self.text(packet)).chain(binary).collect();
+        match self.carrier {
+            Carrier::Polling => engineio::polling::join(version, &parts),
+            Carrier::WebSocket => Bytes::from(parts.concat()),
         }
     }
 
