@@ -6,17 +6,23 @@
 pub mod close;
 pub mod command;
 pub mod dialect;
+pub mod engineio;
 pub mod event;
 pub mod json;
+pub mod jsonp;
 pub mod names;
 pub mod native;
 pub mod notice;
 pub mod pattern;
 pub mod position;
 pub mod publication;
+pub mod socketio;
+pub mod socketio_legacy;
+pub mod socketio_session;
 pub mod source;
 pub mod sse;
 pub mod template;
+pub mod utf16;
 pub mod websocket;
 pub mod wire;
 

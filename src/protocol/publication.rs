@@ -7,10 +7,12 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{
+    engineio::Carrier,
     event::Event,
     names::{ConnectionId, RoomName, UserName},
     native,
     position::Position,
+    socketio::{self, Revision, Spelling},
     sse,
 };
 
@@ -40,6 +42,13 @@ pub enum Encoding {
     Sse,
     /// A text frame of the native WebSocket.
     WebSocket,
+    /// An event packet of Socket.IO, its attachments behind it: frames, or units of a poll's body.
+    SocketIo {
+        revision: Revision,
+        carrier: Carrier,
+        /// The namespace is so many leading bytes of the room's name: none for the root.
+        namespace_length: u8,
+    },
 }
 
 /// One event on its way to one room or user.
@@ -87,6 +96,9 @@ impl Publication {
         let bytes = match encoding {
             Encoding::Sse => sse::event_block(self),
             Encoding::WebSocket => native::event_frame(self),
+            Encoding::SocketIo { revision, carrier, namespace_length } => {
+                socketio::encode::event_bytes(self, Spelling { revision, carrier }, namespace_length)
+            }
         };
         encoded.push((encoding, bytes.clone()));
         bytes

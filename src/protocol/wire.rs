@@ -8,8 +8,11 @@ use bytes::Bytes;
 use super::{
     close::CloseReason,
     command::{Command, Reply},
+    names::RoomName,
     native,
+    notice::Notice,
     publication::Encoding,
+    socketio::Spelling,
     sse,
     websocket::{self, Decoder, Message},
 };
@@ -170,6 +173,30 @@ impl Encoding {
         match self {
             Self::Sse => sse::reply(reply),
             Self::WebSocket => Some(native::reply_frame(reply)),
+            Self::SocketIo { revision, carrier, namespace_length } => {
+                let (namespace, reply) = seen_from_namespace(reply, usize::from(namespace_length));
+                let notice = Notice::of(&reply)?;
+                Some(Spelling { revision, carrier }.event(&namespace, notice.event_name(), &[notice.to_json()]))
+            }
         }
+    }
+}
+
+/// The namespace that leads the room's name, and the notice with the room as that namespace's clients call it.
+fn seen_from_namespace(reply: &Reply, length: usize) -> (String, Reply) {
+    let split = |room: &RoomName| {
+        let (namespace, rest) = room.as_str().split_at_checked(length)?;
+        let client_room = RoomName::parse(rest.strip_prefix('/').unwrap_or(rest)).ok()?;
+        Some((namespace.to_owned(), client_room))
+    };
+    let mut reply = reply.clone();
+    let room = match &mut reply {
+        Reply::Gap { rooms, .. } => rooms.first_mut(),
+        Reply::Presence { room, .. } => Some(room),
+        _ => None,
+    };
+    match room.and_then(|room| split(room).map(|(namespace, client_room)| (namespace, std::mem::replace(room, client_room)))) {
+        Some((namespace, _)) => (namespace, reply),
+        None => (String::new(), reply),
     }
 }

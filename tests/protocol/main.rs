@@ -1,5 +1,9 @@
 //! The words and wires of `callboard::protocol`, from outside: bytes in, values out, and back.
 
+mod engineio;
 mod native;
+mod socketio;
+mod socketio_legacy;
+mod socketio_session;
 mod sse;
 mod websocket;

@@ -1,0 +1,266 @@
+//! What a client of protocol 5 or 4 sends: `<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]`, and the attachments
+//! that follow. As strict as the reference server: whoever breaks a rule loses the session.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use serde_json::{Value, value::RawValue};
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use super::{MAX_ARGUMENTS, MAX_ATTACHMENTS, MAX_DEPTH, Revision, is_reserved};
+use crate::protocol::event::Argument;
+
+/// A text packet, borrowed from the frame it came in.
+#[derive(Debug)]
+pub enum Packet<'a> {
+    Connect {
+        namespace: &'a str,
+        /// Revision 4: what follows `?` in the namespace.
+        query: Option<&'a str>,
+        /// Revision 5: the JSON object of `auth`.
+        auth: Option<&'a RawValue>,
+    },
+    Disconnect {
+        namespace: &'a str,
+    },
+    /// So many attachments are still to come.
+    Event {
+        namespace: &'a str,
+        event: ClientEvent,
+        attachments: usize,
+    },
+    /// The answer to an event of ours.
+    Ack {
+        namespace: &'a str,
+        attachments: usize,
+    },
+}
+
+/// An event as a client said it, the attachments included once they are all there.
+#[derive(Debug, Clone)]
+pub struct ClientEvent {
+    pub name: Box<str>,
+    pub arguments: SmallVec<[Argument; 2]>,
+    pub attachments: Vec<Bytes>,
+    /// The id under which the client waits for an answer.
+    pub ack: Option<u64>,
+}
+
+/// Which rule a packet breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PacketError {
+    #[error("packet type {0:?} is unknown, or a server's")]
+    UnknownType(Option<char>),
+    #[error("number of attachments is none, or over {MAX_ATTACHMENTS}")]
+    AttachmentCount,
+    #[error("placeholder names no attachment of its own")]
+    Placeholder,
+    #[error("ack id does not fit 64 bits")]
+    AckId,
+    #[error("payload is not what its packet holds: {0}")]
+    Payload(String),
+    #[error("payload is nested deeper than {MAX_DEPTH}")]
+    TooDeep,
+    #[error("event name {0:?} is reserved")]
+    Reserved(Box<str>),
+}
+
+impl<'a> Packet<'a> {
+    pub fn from_text(revision: Revision, text: &'a str) -> Result<Self, PacketError> {
+        let kind = text.chars().next();
+        let rest = text.get(1..).unwrap_or_default();
+        let (attachments, rest) = match kind {
+            Some('5' | '6') => split_attachments(rest)?,
+            _ => (0, rest),
+        };
+        let (namespace, query, rest) = split_namespace(revision, rest);
+        let (ack, payload) = split_ack(rest)?;
+        if is_too_deep(payload) {
+            return Err(PacketError::TooDeep);
+        }
+        match kind {
+            Some('0') => Ok(Self::Connect { namespace, query, auth: parse_auth(payload)? }),
+            Some('1') if payload.is_empty() => Ok(Self::Disconnect { namespace }),
+            Some('1') => Err(PacketError::Payload("a disconnect has none".into())),
+            Some('2' | '5') => Ok(Self::Event { namespace, event: parse_event(payload, ack, attachments)?, attachments }),
+            Some('3' | '6') => {
+                parse_array(payload, ArrayOnly)?;
+                Ok(Self::Ack { namespace, attachments })
+            }
+            other => Err(PacketError::UnknownType(other)),
+        }
+    }
+}
+
+fn split_attachments(rest: &str) -> Result<(usize, &str), PacketError> {
+    let (digits, rest) = rest.split_once('-').ok_or(PacketError::AttachmentCount)?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    match digits.parse() {
+        Ok(count) if is_number && count <= MAX_ATTACHMENTS => Ok((count, rest)),
+        _ => Err(PacketError::AttachmentCount),
+    }
+}
+
+fn split_namespace(revision: Revision, rest: &str) -> (&str, Option<&str>, &str) {
+    if !rest.starts_with('/') {
+        return ("/", None, rest);
+    }
+    let (namespace, rest) = rest.split_once(',').unwrap_or((rest, ""));
+    match namespace.split_once('?') {
+        Some((path, query)) if revision == Revision::V4 => (path, Some(query), rest),
+        _ => (namespace, None, rest),
+    }
+}
+
+fn split_ack(rest: &str) -> Result<(Option<u64>, &str), PacketError> {
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (id, payload) = rest.split_at(digits);
+    match id {
+        "" => Ok((None, payload)),
+        id => id.parse().map(|id| (Some(id), payload)).map_err(|_| PacketError::AckId),
+    }
+}
+
+fn parse_auth(payload: &str) -> Result<Option<&RawValue>, PacketError> {
+    if payload.is_empty() {
+        return Ok(None);
+    }
+    let auth: &RawValue = serde_json::from_str(payload).map_err(not_the_payload)?;
+    if auth.get().starts_with('{') { Ok(Some(auth)) } else { Err(PacketError::Payload("auth is no object".into())) }
+}
+
+/// One string of a connect packet's `auth`: `token`.
+pub fn auth_field(auth: &RawValue, name: &str) -> Option<String> {
+    match serde_json::from_str::<Value>(auth.get()).ok()?.get_mut(name)?.take() {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn parse_event(payload: &str, ack: Option<u64>, attachments: usize) -> Result<ClientEvent, PacketError> {
+    let mut arguments = parse_arguments(payload)?;
+    if arguments.is_empty() {
+        return Err(PacketError::Payload("an event without a name".into()));
+    }
+    let name = event_name(&arguments.remove(0))?;
+    if is_reserved(&name) {
+        return Err(PacketError::Reserved(name));
+    }
+    if attachments > 0 {
+        check_placeholders(&arguments, attachments)?;
+    }
+    Ok(ClientEvent { name, arguments, attachments: Vec::new(), ack })
+}
+
+/// A name is a string or, as in the reference, a number.
+fn event_name(argument: &Argument) -> Result<Box<str>, PacketError> {
+    match serde_json::from_str(&argument.to_json()).map_err(not_the_payload)? {
+        Value::String(name) => Ok(name.into()),
+        Value::Number(number) => Ok(number.to_string().into()),
+        _ => Err(PacketError::Payload("an event's name is a string or a number".into())),
+    }
+}
+
+/// Whoever gets the event reads its placeholders; one that points nowhere would end their sessions, and one attachment in
+/// many places would grow where it is written out as text.
+fn check_placeholders(arguments: &[Argument], attachments: usize) -> Result<(), PacketError> {
+    let mut is_used = [false; MAX_ATTACHMENTS];
+    for argument in arguments {
+        let value = serde_json::from_str(&argument.to_json()).map_err(not_the_payload)?;
+        mark_placeholders(&value, &mut is_used[..attachments])?;
+    }
+    Ok(())
+}
+
+fn mark_placeholders(value: &Value, is_used: &mut [bool]) -> Result<(), PacketError> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| mark_placeholders(item, is_used)),
+        Value::Object(fields) if fields.get("_placeholder") == Some(&Value::Bool(true)) => {
+            let number = fields.get("num").and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
+            match number.and_then(|number| is_used.get_mut(number)) {
+                Some(mark) if !*mark => {
+                    *mark = true;
+                    Ok(())
+                }
+                _ => Err(PacketError::Placeholder),
+            }
+        }
+        Value::Object(fields) => fields.values().try_for_each(|field| mark_placeholders(field, is_used)),
+        _ => Ok(()),
+    }
+}
+
+/// The elements of a JSON array, to the letter.
+pub(in crate::protocol) fn parse_arguments(payload: &str) -> Result<SmallVec<[Argument; 2]>, PacketError> {
+    parse_array(payload, Arguments)
+}
+
+fn parse_array<'a, V: Visitor<'a>>(payload: &'a str, visitor: V) -> Result<V::Value, PacketError> {
+    let mut json = serde_json::Deserializer::from_str(payload);
+    let value = json.deserialize_seq(visitor).map_err(not_the_payload)?;
+    json.end().map_err(not_the_payload)?;
+    Ok(value)
+}
+
+fn not_the_payload(error: serde_json::Error) -> PacketError {
+    PacketError::Payload(error.to_string())
+}
+
+struct Arguments;
+
+impl<'de> Visitor<'de> for Arguments {
+    type Value = SmallVec<[Argument; 2]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an array of at most {MAX_ARGUMENTS} arguments")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut arguments = SmallVec::new();
+        while let Some(raw) = elements.next_element::<Box<RawValue>>()? {
+            if arguments.len() == MAX_ARGUMENTS {
+                return Err(A::Error::invalid_length(MAX_ARGUMENTS + 1, &self));
+            }
+            arguments.push(Argument::Json(raw));
+        }
+        Ok(arguments)
+    }
+}
+
+/// Checks that it is an array, and keeps nothing.
+struct ArrayOnly;
+
+impl<'de> Visitor<'de> for ArrayOnly {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while elements.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// True where arrays and objects nest deeper than [`MAX_DEPTH`]. Of text that is no JSON it says nothing of use.
+pub(in crate::protocol) fn is_too_deep(json: &str) -> bool {
+    let (mut depth, mut is_string, mut is_escaped) = (0usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_string => is_escaped = true,
+            b'"' => is_string = !is_string,
+            _ if is_string => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,337 @@
+//! The dialogue of one Socket.IO connection, of any revision: which namespaces it has, what its packets ask of the hub, and
+//! what the hub's replies are as packets. It holds no socket and no clock.
+//!
+//! The caller feeds it packets ([`Session::receive`], [`Session::receive_legacy`]) and does what comes back: decides on a
+//! namespace ([`Session::accept`], [`Session::refuse`]), sends commands to the hub and hands their replies in
+//! ([`Session::reply`]). Every table in it has a bound.
+
+mod calls;
+mod events;
+mod memberships;
+mod replies;
+mod sockets;
+mod ticket;
+
+use bytes::Bytes;
+use serde_json::{Value, value::RawValue};
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use self::{calls::Calls, memberships::Memberships, sockets::Sockets};
+use super::{
+    close::CloseReason,
+    command::Command,
+    engineio::{self, Carrier},
+    names::RoomName,
+    publication::Encoding,
+    socketio::{self, ClientEvent, Namespace, Revision, Spelling},
+    socketio_legacy::{self, Content, Receipt},
+};
+
+/// Most namespaces of one connection.
+pub const MAX_NAMESPACES: usize = 32;
+
+/// What a session may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of the attachments of one packet together: `socketio.max_payload`.
+    pub attachment_bytes: usize,
+    /// Rooms: `http.max_rooms_per_connection`.
+    pub rooms: usize,
+}
+
+/// One Socket.IO connection.
+#[derive(Debug)]
+pub struct Session {
+    spelling: Spelling,
+    limits: Limits,
+    sockets: Sockets,
+    memberships: Memberships,
+    calls: Calls,
+    /// A packet whose attachments are still to come.
+    partial: Option<Partial>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    /// None for an ack: its attachments are counted and dropped.
+    event: Option<NamespacedEvent>,
+    missing: usize,
+    bytes: usize,
+}
+
+/// An event that a client sent on one of its namespaces. [`Session::perform`] gives it its meaning.
+#[derive(Debug, Clone)]
+pub struct NamespacedEvent {
+    pub namespace: Namespace,
+    pub event: ClientEvent,
+    /// The socket's number: a namespace that is left and joined again is another one.
+    socket: u32,
+    /// Protocol 1: tell at once that it has arrived.
+    arrival: Option<u64>,
+}
+
+/// What a packet asks for.
+#[derive(Debug)]
+pub enum Received {
+    /// Nothing: a sign of life, an ack, a part of a packet.
+    Nothing,
+    Send(Bytes),
+    /// Decide, then call [`Session::accept`] or [`Session::refuse`].
+    Connect(ConnectRequest),
+    /// Hand it to [`Session::perform`].
+    Event(NamespacedEvent),
+    /// The client left a namespace; these take it out of the namespace's rooms.
+    Left(Vec<Command>),
+    /// The client said goodbye.
+    Closed,
+}
+
+/// A client wants to connect a namespace.
+#[derive(Debug, Clone)]
+pub struct ConnectRequest {
+    pub namespace: Namespace,
+    /// Protocol 5: the `auth` object, to be read with [`socketio::decode::auth_field`].
+    pub auth: Option<Box<RawValue>>,
+    /// Protocols 4 and 1: the query behind the namespace.
+    pub query: Option<Box<str>>,
+}
+
+/// What an event comes to: packets to send at once, commands for the hub.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub packets: SmallVec<[Bytes; 2]>,
+    pub commands: SmallVec<[Command; 1]>,
+}
+
+/// Why the connection has to be closed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SessionError {
+    #[error("engine.io packet {0} is a server's, or belongs to another version or state")]
+    UnexpectedPacket(&'static str),
+    #[error(transparent)]
+    Packet(#[from] socketio::PacketError),
+    #[error("namespace {0:?} is not connected")]
+    NotConnected(Box<str>),
+    #[error("namespace {0:?} is connected already")]
+    AlreadyConnected(Box<str>),
+    #[error(transparent)]
+    Namespace(#[from] socketio::NamespaceError),
+    #[error("attachment came without a packet that announced it")]
+    UnexpectedAttachment,
+    #[error("text came where an attachment was announced")]
+    MissingAttachment,
+    #[error("attachments of one packet are over {0} bytes")]
+    AttachmentBytes(usize),
+}
+
+impl SessionError {
+    pub const fn close_reason(&self) -> CloseReason {
+        match self {
+            Self::AttachmentBytes(_) => CloseReason::TooLarge,
+            _ => CloseReason::ProtocolError,
+        }
+    }
+}
+
+impl Session {
+    /// A session after its handshake. In protocols 4 and 1 the root namespace awaits [`Session::accept`] without being asked
+    /// for; in protocol 5 the client asks.
+    pub fn new(revision: Revision, carrier: Carrier, limits: Limits) -> Self {
+        let mut sockets = Sockets::default();
+        if revision != Revision::V5 {
+            sockets.open(Namespace::root());
+        }
+        Self {
+            spelling: Spelling { revision, carrier },
+            limits,
+            sockets,
+            memberships: Memberships::default(),
+            calls: Calls::default(),
+            partial: None,
+        }
+    }
+
+    /// The session moved to another transport; from now on packets and encodings are its.
+    pub fn carry_by(&mut self, carrier: Carrier) {
+        self.spelling.carrier = carrier;
+    }
+
+    pub const fn spelling(&self) -> Spelling {
+        self.spelling
+    }
+
+    /// True while no namespace is connected: after `socketio.connect_timeout` such a connection is closed.
+    pub fn is_idle(&self) -> bool {
+        !self.sockets.connected().any(|_| true)
+    }
+
+    /// True where the client has connected this namespace: `/` gets its user's own events.
+    pub fn is_connected(&self, namespace: &str) -> bool {
+        self.sockets.connected().any(|socket| socket.namespace.as_str() == namespace)
+    }
+
+    /// How events of a room are spelled for this connection.
+    pub fn encoding(&self, room: &RoomName) -> Encoding {
+        let socket = self.memberships.socket(room).and_then(|number| self.sockets.numbered(number));
+        let namespace_length = socket.or_else(|| self.sockets.owner(room)).map_or(0, |socket| socket.namespace.prefix_length());
+        self.encoding_of(namespace_length)
+    }
+
+    /// How its user's own events are spelled: they are the root namespace's.
+    pub const fn user_encoding(&self) -> Encoding {
+        self.encoding_of(0)
+    }
+
+    const fn encoding_of(&self, namespace_length: u8) -> Encoding {
+        Encoding::SocketIo { revision: self.spelling.revision, carrier: self.spelling.carrier, namespace_length }
+    }
+
+    /// Takes a packet of Engine.IO.
+    pub fn receive(&mut self, packet: engineio::Packet<'_>) -> Result<Received, SessionError> {
+        use engineio::Packet;
+        match (packet, self.spelling.revision) {
+            (Packet::Text(text), _) => self.receive_text(text),
+            (Packet::Binary(data), _) => self.receive_attachment(data),
+            (Packet::Close, _) => Ok(Received::Closed),
+            (Packet::Pong(_), Revision::V5) => Ok(Received::Nothing),
+            (Packet::Ping(data), Revision::V4) => {
+                Ok(Received::Send(Packet::Pong(data).ready(engineio::Version::V3, self.spelling.carrier)))
+            }
+            (Packet::Ping(_), _) => Err(SessionError::UnexpectedPacket("ping")),
+            (Packet::Pong(_), _) => Err(SessionError::UnexpectedPacket("pong")),
+            (Packet::Open(_), _) => Err(SessionError::UnexpectedPacket("open")),
+            // A client that has upgraded says so once more, or ends a poll: the reference server lets it pass.
+            (Packet::Upgrade | Packet::Noop, _) => Ok(Received::Nothing),
+        }
+    }
+
+    fn receive_text(&mut self, text: &str) -> Result<Received, SessionError> {
+        use socketio::Packet;
+        if self.partial.is_some() {
+            return Err(SessionError::MissingAttachment);
+        }
+        match Packet::from_text(self.spelling.revision, text)? {
+            Packet::Connect { namespace, query, auth } => {
+                if self.is_connected(namespace) {
+                    return Err(SessionError::AlreadyConnected(namespace.into()));
+                }
+                // A page that disconnects and connects at once asks twice, and waits for one answer.
+                if self.sockets.named(namespace).is_some() {
+                    return Ok(Received::Nothing);
+                }
+                self.connect(namespace, query, auth)
+            }
+            Packet::Disconnect { namespace } => {
+                let socket = self.socket(namespace)?;
+                Ok(Received::Left(self.leave(socket)))
+            }
+            Packet::Event { namespace, event, attachments } => {
+                let event = self.namespaced(namespace, event, None)?;
+                Ok(self.await_attachments(Some(event), attachments))
+            }
+            Packet::Ack { namespace, attachments } => {
+                self.socket(namespace)?;
+                Ok(self.await_attachments(None, attachments))
+            }
+        }
+    }
+
+    fn await_attachments(&mut self, event: Option<NamespacedEvent>, missing: usize) -> Received {
+        if missing > 0 {
+            self.partial = Some(Partial { event, missing, bytes: 0 });
+            return Received::Nothing;
+        }
+        event.map_or(Received::Nothing, Received::Event)
+    }
+
+    fn receive_attachment(&mut self, data: Bytes) -> Result<Received, SessionError> {
+        let mut partial = self.partial.take().ok_or(SessionError::UnexpectedAttachment)?;
+        partial.bytes = partial.bytes.saturating_add(data.len());
+        if partial.bytes > self.limits.attachment_bytes {
+            return Err(SessionError::AttachmentBytes(self.limits.attachment_bytes));
+        }
+        if let Some(event) = &mut partial.event {
+            event.event.attachments.push(data);
+        }
+        partial.missing -= 1;
+        if partial.missing > 0 {
+            self.partial = Some(partial);
+            return Ok(Received::Nothing);
+        }
+        Ok(partial.event.map_or(Received::Nothing, Received::Event))
+    }
+
+    /// Takes a packet of protocol 1.
+    pub fn receive_legacy(&mut self, packet: socketio_legacy::Packet<'_>) -> Result<Received, SessionError> {
+        let namespace = if packet.endpoint.is_empty() { "/" } else { packet.endpoint };
+        match packet.content {
+            Content::Heartbeat | Content::Ignored => Ok(Received::Nothing),
+            Content::Disconnect if namespace == "/" => Ok(Received::Closed),
+            Content::Disconnect => Ok(self.sockets.named(namespace).map_or(Received::Nothing, |number| Received::Left(self.leave(number)))),
+            // A page may connect an endpoint from two of its scripts.
+            Content::Connect { .. } if self.sockets.named(namespace).is_some() => Ok(Received::Nothing),
+            Content::Connect { query } => self.connect(namespace, query, None),
+            Content::Event { name, arguments } => {
+                let (ack, arrival) = match packet.receipt {
+                    Receipt::None => (None, None),
+                    Receipt::Arrival(id) => (None, Some(id)),
+                    Receipt::Answer(id) => (Some(id), None),
+                };
+                let event = ClientEvent { name, arguments, attachments: Vec::new(), ack };
+                Ok(Received::Event(self.namespaced(namespace, event, arrival)?))
+            }
+        }
+    }
+
+    fn connect(&mut self, namespace: &str, query: Option<&str>, auth: Option<&RawValue>) -> Result<Received, SessionError> {
+        let namespace = Namespace::parse(namespace)?;
+        if self.sockets.len() >= MAX_NAMESPACES {
+            return Ok(Received::Send(self.spelling.refused(&namespace.as_str()[1..], "Too many namespaces", None)));
+        }
+        self.sockets.open(namespace.clone());
+        Ok(Received::Connect(ConnectRequest { namespace, auth: auth.map(ToOwned::to_owned), query: query.map(Into::into) }))
+    }
+
+    /// Connects a namespace that awaits it. The id names its socket and is not the connection's.
+    pub fn accept(&mut self, namespace: &Namespace, sid: &str) -> Option<Bytes> {
+        self.sockets.connect(namespace).then(|| self.spelling.connected(&namespace.as_str()[1..], sid))
+    }
+
+    /// Refuses a namespace that awaits an answer. The message for one that does not exist is `Invalid namespace`.
+    pub fn refuse(&mut self, namespace: &Namespace, message: &str, data: Option<&Value>) -> Option<Bytes> {
+        self.sockets.refuse(namespace).then(|| self.spelling.refused(&namespace.as_str()[1..], message, data))
+    }
+
+    fn socket(&self, namespace: &str) -> Result<u32, SessionError> {
+        let socket = self.sockets.connected().find(|socket| socket.namespace.as_str() == namespace);
+        socket.map(|socket| socket.number).ok_or_else(|| SessionError::NotConnected(namespace.into()))
+    }
+
+    fn namespaced(&self, namespace: &str, event: ClientEvent, arrival: Option<u64>) -> Result<NamespacedEvent, SessionError> {
+        let socket = self.sockets.connected().find(|socket| socket.namespace.as_str() == namespace);
+        let socket = socket.ok_or_else(|| SessionError::NotConnected(namespace.into()))?;
+        Ok(NamespacedEvent { namespace: socket.namespace.clone(), event, socket: socket.number, arrival })
+    }
+
+    /// Forgets a socket, its rooms and the answers it waits for.
+    fn leave(&mut self, socket: u32) -> Vec<Command> {
+        self.sockets.close(socket);
+        self.calls.forget(socket);
+        self.memberships.leave_all(socket)
+    }
+
+    /// The last packets before the transport is closed for this reason. Told `disconnect`, a client stays away; told nothing,
+    /// or to handshake anew, it reconnects.
+    pub fn goodbye(&self, reason: CloseReason) -> SmallVec<[Bytes; 2]> {
+        let is_final = matches!(reason, CloseReason::Disconnected | CloseReason::Expired | CloseReason::Policy);
+        let Spelling { revision, carrier } = self.spelling;
+        match (revision, carrier) {
+            _ if is_final => self.sockets.connected().map(|socket| self.spelling.disconnected(&socket.namespace.as_str()[1..])).collect(),
+            (Revision::V1, _) => SmallVec::from_iter([socketio_legacy::ready(carrier, socketio_legacy::RECONNECT)]),
+            (_, Carrier::WebSocket) => SmallVec::new(),
+            (Revision::V4, Carrier::Polling) => SmallVec::from_iter([engineio::Packet::Close.ready(engineio::Version::V3, carrier)]),
+            (Revision::V5, Carrier::Polling) => SmallVec::from_iter([engineio::Packet::Close.ready(engineio::Version::V4, carrier)]),
+        }
+    }
+}
