@@ -1,0 +1,53 @@
+//! Who a client is, and what that lets it do. Decisions only: where a request carries its token, and who fetches keys, is `http`'s.
+
+pub mod jwt;
+mod keys;
+pub mod rules;
+
+use thiserror::Error;
+
+use crate::protocol::{RoomPattern, UserName};
+
+pub use jwt::{MintError, Verifier, mint};
+pub use keys::KeyError;
+pub use rules::{Refused, may_join, may_publish};
+
+/// The proof that a client brought, once it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Who it is; none: anonymous.
+    pub user: Option<UserName>,
+    /// Rooms it may join where the room's rule says `granted`. None and an empty list grant nothing.
+    pub join: Option<Vec<RoomPattern>>,
+    /// Rooms it may publish to where the room's rule says `granted`.
+    pub publish: Option<Vec<RoomPattern>>,
+    /// When it ends, in seconds since 1970, with the leeway for clocks already added; none: with the connection.
+    pub expires_at: Option<u64>,
+}
+
+impl Identity {
+    /// Nobody in particular.
+    pub fn anonymous() -> Self {
+        Self::default()
+    }
+
+    pub fn is_anonymous(&self) -> bool {
+        self.user.is_none()
+    }
+}
+
+/// Why a client is nobody. The text may be shown to it: it says what is wrong with its token, never what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AuthError {
+    #[error("an identity is needed here, and none was given")]
+    Missing,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// Signed with a key that is not among ours, by its `kid`: time to fetch a JWKS document anew.
+    #[error("the token's key is not known")]
+    UnknownKey,
+    #[error("the token is invalid: {0}")]
+    Invalid(&'static str),
+}
