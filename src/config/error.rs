@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: where, which key, which value, and what is expected instead.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
@@ -10,43 +10,42 @@ use super::tree::Place;
 #[derive(Debug, Error)]
 pub enum ConfigError {
     #[error("cannot read {}: {error}", path.display())]
-    Read { path: PathBuf, error: std::io::Error },
-    #[error("{0}")]
-    Syntax(SyntaxError),
-    #[error("{place}: unknown section [{section}]; {}", suggest_section(nearest.as_deref(), known))]
+    Read { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Mistake(Box<Mistake>),
+}
+
+impl From<Mistake> for ConfigError {
+    fn from(mistake: Mistake) -> Self {
+        Self::Mistake(Box::new(mistake))
+    }
+}
+
+/// Something written that does not hold.
+#[derive(Debug, Error)]
+pub enum Mistake {
+    /// Text that is no TOML.
+    #[error("{place}: {message}")]
+    Syntax { place: Place, message: String },
+    #[error("{place}: unknown section [{section}]; {}", suggest(nearest.as_deref(), known))]
     UnknownSection { place: Place, section: String, nearest: Option<String>, known: Vec<String> },
-    #[error("{place}: {section} unknown key \"{key}\"; {}", suggest_key(nearest.as_deref(), known))]
+    #[error("{place}: {section} unknown key \"{key}\"; {}", suggest(nearest.as_deref(), known))]
     UnknownKey { place: Place, section: String, key: String, nearest: Option<String>, known: Vec<String> },
     /// `expected` is a whole clause: "expected …", or another that says what to do.
     #[error("{}{section} {key} = {value}: {expected}", at(place.as_ref()))]
     BadValue { place: Option<Place>, section: String, key: String, value: String, expected: String },
-    /// The value is of the wrong shape as a whole, or lacks a key.
+    /// The section is of the wrong shape as a whole, or lacks a key.
     #[error("{}{section} {expected}", at(place.as_ref()))]
     BadSection { place: Option<Place>, section: String, expected: String },
-}
-
-/// Text that is no TOML.
-#[derive(Debug, Error)]
-#[error("{place}: {message}")]
-pub struct SyntaxError {
-    pub place: Place,
-    pub message: String,
 }
 
 fn at(place: Option<&Place>) -> String {
     place.map(|place| format!("{place}: ")).unwrap_or_default()
 }
 
-fn suggest_key(nearest: Option<&str>, known: &[String]) -> String {
+fn suggest(nearest: Option<&str>, known: &[String]) -> String {
     match nearest {
-        Some(nearest) => format!("did you mean \"{nearest}\"?"),
-        None => format!("known are {}", known.join(", ")),
-    }
-}
-
-fn suggest_section(nearest: Option<&str>, known: &[String]) -> String {
-    match nearest {
-        Some(nearest) => format!("did you mean [{nearest}]?"),
+        Some(nearest) => format!("did you mean {nearest}?"),
         None => format!("known are {}", known.join(", ")),
     }
 }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{AllowedOrigin, Bind, JwksLocation};
 pub use broker_url::{BrokerUrl, Sentinel};
-pub use error::{ConfigError, SyntaxError};
+pub use error::{ConfigError, Mistake};
 pub use rules::{History, JoinRule, Overflow, PublishRule, RoomRule};
 pub use sections::{Algorithm, Api, Auth, Broker, Forward, Http, Jwt, Mailbox, Server, SocketIo, Tls};
 pub use source::{SourceConfig, SourceData};
@@ -142,7 +142,7 @@ fn override_from(tree: &mut Node, env: impl Iterator<Item = (String, String)>) {
 }
 
 /// Finds where the key that breaks a rule was written.
-fn blame(tree: &Node, problem: limits::Problem) -> ConfigError {
+fn blame(tree: &Node, problem: limits::Problem) -> Mistake {
     let mut found = Some(tree);
     let mut place = None;
     let mut is_list = false;
@@ -161,5 +161,5 @@ fn blame(tree: &Node, problem: limits::Problem) -> ConfigError {
     let name = keys.first().copied().unwrap_or_default();
     let section = if is_list { format!("[[{name}]]") } else { format!("[{name}]") };
     let key = keys.get(1..).unwrap_or_default().join(".");
-    ConfigError::BadValue { place, section, key, value: problem.value, expected: problem.expected }
+    Mistake::BadValue { place, section, key, value: problem.value, expected: problem.expected }
 }

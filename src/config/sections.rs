@@ -87,7 +87,7 @@ pub struct Broker {
     /// What AUTH must say at `resp`. Default none; needed off loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resp_password: Option<Secret>,
-    /// Extra root certificate (PEM file) for `rediss://`. Default none: the system's roots.
+    /// Root certificates (PEM file) to trust for `rediss://`, in place of the system's. Default none: the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_ca: Option<PathBuf>,
     /// How long a channel stays subscribed after its last local member left. Default 5s: a reload does not resubscribe.
@@ -236,7 +236,6 @@ impl Default for Auth {
 
 /// A signature algorithm of tokens (RFC 7518, RFC 8037).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::upper_case_acronyms, reason = "the names of RFC 7518, and the ones users write")]
 pub enum Algorithm {
     HS256,
     HS384,

@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::error::{ConfigError, SyntaxError};
+use super::error::{ConfigError, Mistake};
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Node {
         let reader = Reader { text, place: &|at| Place::Line { file: file.clone(), line: line_of(text, at) } };
         let table = DeTable::parse(text).map_err(|error| {
             let place = (reader.place)(error.span().map_or(0, |span| span.start));
-            ConfigError::Syntax(SyntaxError { place, message: error.message().to_owned() })
+            Mistake::Syntax { place, message: error.message().to_owned() }
         })?;
         let span = table.span();
         Ok(Self { place: (reader.place)(0), written: "".into(), kind: reader.table(table.into_inner(), span.start) })

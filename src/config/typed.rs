@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    error::{ConfigError, nearest},
+    error::{ConfigError, Mistake, nearest},
     tree::{Entry, Kind, Node, Place},
     units::MASK,
 };
@@ -22,7 +22,7 @@ const SECRET_KEYS: [&str; 4] = ["url", "secret", "keys", "resp_password"];
 
 /// Reads a whole tree.
 pub(super) fn read<T: serde::de::DeserializeOwned>(root: &Node) -> Result<T, ConfigError> {
-    T::deserialize(At(root)).map_err(Fault::into_error)
+    T::deserialize(At(root)).map_err(|fault| fault.into_mistake().into())
 }
 
 /// A mistake on its way up to where its path is known.
@@ -61,7 +61,7 @@ impl Fault {
         self
     }
 
-    fn into_error(self) -> ConfigError {
+    fn into_mistake(self) -> Mistake {
         let path: Vec<&Step> = self.path.iter().rev().collect();
         let section = section(&path);
         let mut keys: Vec<&str> =
@@ -71,25 +71,25 @@ impl Fault {
                 // An unknown key is always noted with the place of the key itself.
                 let place = self.place.unwrap_or(Place::Environment("configuration".into()));
                 if path.is_empty() {
-                    let nearest = nearest(&key, known).map(str::to_owned);
+                    let nearest = nearest(&key, known).map(|name| format!("[{name}]"));
                     let known = known.iter().map(|name| format!("[{name}]")).collect();
-                    return ConfigError::UnknownSection { place, section: key, nearest, known };
+                    return Mistake::UnknownSection { place, section: key, nearest, known };
                 }
                 let prefix: String = keys.iter().map(|part| format!("{part}.")).collect();
-                let nearest = nearest(&key, known).map(|name| format!("{prefix}{name}"));
+                let nearest = nearest(&key, known).map(|name| format!("\"{prefix}{name}\""));
                 let known = known.iter().map(|name| (*name).to_owned()).collect();
-                ConfigError::UnknownKey { place, section, key: format!("{prefix}{key}"), nearest, known }
+                Mistake::UnknownKey { place, section, key: format!("{prefix}{key}"), nearest, known }
             }
             Problem::MissingKey(key) => {
                 keys.push(key);
                 let expected = format!("key \"{}\" is missing", keys.join("."));
-                ConfigError::BadSection { place: self.place, section, expected }
+                Mistake::BadSection { place: self.place, section, expected }
             }
-            Problem::Bad(expected) if keys.is_empty() => ConfigError::BadSection { place: self.place, section, expected },
+            Problem::Bad(expected) if keys.is_empty() => Mistake::BadSection { place: self.place, section, expected },
             Problem::Bad(expected) => {
                 let is_secret = keys.last().is_some_and(|key| SECRET_KEYS.contains(key));
                 let value = if is_secret { MASK.to_owned() } else { self.written.unwrap_or_default() };
-                ConfigError::BadValue { place: self.place, section, key: keys.join("."), value, expected }
+                Mistake::BadValue { place: self.place, section, key: keys.join("."), value, expected }
             }
         }
     }
