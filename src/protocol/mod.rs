@@ -5,12 +5,16 @@
 
 pub mod close;
 pub mod command;
+pub mod dialect;
 pub mod event;
+pub mod json;
 pub mod names;
 pub mod native;
 pub mod position;
 pub mod publication;
+pub mod source;
 pub mod sse;
+pub mod template;
 
 pub use close::CloseReason;
 pub use command::{Command, ErrorCode, GapReason, Reference, Reply};
