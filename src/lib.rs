@@ -11,9 +11,13 @@
 // Here and not in Cargo.toml: in a test, unwrap is how one says that something must hold.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+pub mod actors;
 pub mod auth;
+pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod http;
+pub mod hub;
 pub mod lifeline;
 pub mod metrics;
 pub mod protocol;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     lease::Lease,
     line::{Line, Signal},
-    messages::{Attach, Connect, ConnectionEnded, Join, Leave, Open, PublishAs, Published, Receive, Refusal, Tell, Watch, Wish},
+    messages::{Attach, Connect, ConnectionEnded, Join, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Tell, Watch, Wish},
     outbox::{Notice, Outbox},
     rate::Allowance,
     registry::RoomRegistry,
@@ -199,7 +199,7 @@ impl Connection {
         }
     }
 
-    /// The client listens from now on. A response body that drains the outbox begins it by its first poll.
+    /// The client listens from now on.
     #[expect(clippy::disallowed_methods, reason = "once per connection")]
     fn begin_heartbeat(&self) {
         let watch = Watch { outbox: Arc::clone(&self.parts.outbox), heartbeat: self.parts.options.heartbeat };
@@ -298,6 +298,14 @@ impl Handler<Attach> for Connection {
         if !early.is_empty() {
             self.receive(&early, ctx);
         }
+    }
+}
+
+impl Handler<Listen> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, Listen: Listen, _: &mut Context<Self>) {
+        self.begin_heartbeat();
     }
 }
 

@@ -67,6 +67,11 @@ pub struct Attach {
     pub early: Bytes,
 }
 
+/// Door → connection: the response head is on its way, and a response body carries your bytes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Listen;
+
 /// Door → connection: do this as if the client had said it.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

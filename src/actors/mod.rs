@@ -12,6 +12,7 @@ pub mod lease;
 pub mod line;
 pub mod members;
 pub mod messages;
+pub mod orders;
 pub mod outbox;
 pub mod pulse;
 pub mod queue;

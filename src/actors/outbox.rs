@@ -99,6 +99,8 @@ struct State {
     phase: Phase,
     /// Since when the first entry has waited without a byte of it moving.
     waiting_since: Option<Instant>,
+    /// Events given up since the connection began.
+    dropped: u64,
     /// Keys of the last events that had several addressees.
     taken_keys: VecDeque<u64>,
 }
@@ -162,7 +164,7 @@ impl Outbox {
     pub fn push_event(&self, incoming: &Incoming<'_>) -> Pushed {
         let mut state = self.lock();
         if state.phase != Phase::Open {
-            return self.give_up(1, DropReason::Closed);
+            return self.give_up(&mut state, 1, DropReason::Closed);
         }
         let entry = || Entry { bytes: incoming.bytes.clone(), events: 1, target: Some(incoming.target.clone()), key: incoming.key };
         match state.write_now(incoming.bytes) {
@@ -174,7 +176,7 @@ impl Outbox {
             Direct::Waits => {}
         }
         if incoming.key != 0 && state.queue.supersede(incoming.key).is_some() {
-            self.metrics.dropped(DropReason::Superseded).inc();
+            self.give_up(&mut state, 1, DropReason::Superseded);
         }
         if !self.has_room_for(&state.queue, incoming.bytes.len()) && !self.make_room(&mut state, incoming) {
             return Pushed::Dropped;
@@ -199,6 +201,11 @@ impl Outbox {
             }
             Direct::Waits => None,
         }
+    }
+
+    /// Puts bytes in front of all that waits: the head of a stream, before anything has left.
+    pub fn push_first(&self, bytes: Bytes) {
+        self.lock().queue.push_front(Entry::control(bytes));
     }
 
     /// Hands over a reply, a ping or a notice.
@@ -244,7 +251,7 @@ impl Outbox {
     fn make_room(&self, state: &mut State, incoming: &Incoming<'_>) -> bool {
         match incoming.overflow {
             Overflow::Disconnect => {
-                self.give_up(1, DropReason::SlowConsumer);
+                self.give_up(state, 1, DropReason::SlowConsumer);
                 self.begin_close(state, CloseReason::SlowConsumer);
                 return false;
             }
@@ -252,7 +259,7 @@ impl Outbox {
             Overflow::DropOldest | Overflow::KeepLatest => {
                 while !self.has_room_for(&state.queue, incoming.bytes.len()) {
                     let Some(oldest) = state.queue.pop_oldest_event() else { break };
-                    self.give_up(u64::from(oldest.events), DropReason::DropOldest);
+                    self.give_up(state, u64::from(oldest.events), DropReason::DropOldest);
                     state.note_lost(oldest.target.as_ref(), u64::from(oldest.events));
                 }
                 if self.has_room_for(&state.queue, incoming.bytes.len()) {
@@ -260,12 +267,13 @@ impl Outbox {
                 }
             }
         }
-        self.give_up(1, DropReason::DropNewest);
+        self.give_up(state, 1, DropReason::DropNewest);
         state.note_lost(Some(incoming.target), 1);
         false
     }
 
-    fn give_up(&self, events: u64, reason: DropReason) -> Pushed {
+    fn give_up(&self, state: &mut State, events: u64, reason: DropReason) -> Pushed {
+        state.dropped += events;
         self.metrics.dropped(reason).inc_by(events);
         Pushed::Dropped
     }
@@ -285,7 +293,7 @@ impl Outbox {
         if reason == CloseReason::SlowConsumer {
             // What it would not read in time it will not read now; the goodbye goes in front.
             let events = state.queue.clear_unstarted();
-            self.give_up(events, DropReason::SlowConsumer);
+            self.give_up(state, events, DropReason::SlowConsumer);
         }
         self.owner.wake();
     }
@@ -313,7 +321,7 @@ impl Outbox {
         }
         state.phase = Phase::Ended;
         let events = state.queue.clear();
-        self.give_up(events, DropReason::Closed);
+        self.give_up(&mut state, events, DropReason::Closed);
         state.socket = None;
         state.lost = Vec::new();
         drop(state);
@@ -398,6 +406,11 @@ impl Outbox {
     /// Since when nothing has moved although something waits.
     pub fn waiting_since(&self) -> Option<Instant> {
         self.lock().waiting_since
+    }
+
+    /// Events given up for this connection since it began.
+    pub fn dropped_events(&self) -> u64 {
+        self.lock().dropped
     }
 
     pub fn queued_events(&self) -> usize {

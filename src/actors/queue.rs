@@ -65,6 +65,13 @@ impl Queue {
         self.entries.push_back(entry);
     }
 
+    pub fn push_front(&mut self, entry: Entry) {
+        debug_assert!(!self.is_first_started, "nothing can overtake what is on its way");
+        self.events += entry.events as usize;
+        self.bytes += entry.bytes.len();
+        self.entries.push_front(entry);
+    }
+
     /// For an entry of which the kernel has the first `written` bytes.
     pub fn push_partial(&mut self, mut entry: Entry, written: usize) {
         debug_assert!(self.is_empty(), "only the first entry can have been started");

@@ -33,7 +33,7 @@ use crate::{
     config::Config,
     lifeline::Lifeline,
     metrics::Metrics,
-    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reply, RoomName, Target},
+    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target},
 };
 
 /// How long a client waits for the broker before it is told that it has joined although nothing is confirmed.
@@ -85,7 +85,7 @@ struct Gap {
     reason: GapReason,
 }
 
-type Answer<T> = ResponseFuture<Result<T, Refusal>>;
+pub(super) type Answer<T> = ResponseFuture<Result<T, Refusal>>;
 
 fn at_once<T: 'static>(result: Result<T, Refusal>) -> Answer<T> {
     Box::pin(future::ready(result))
@@ -243,6 +243,26 @@ impl RoomRegistry {
         for (connection, target) in affected {
             self.note_gap(connection, &target, reason, ctx);
         }
+    }
+
+    /// Makes a connection a member because the application says so.
+    pub(super) fn enrol(&mut self, connection: ConnectionId, room: RoomName, ctx: &mut Context<Self>) -> Answer<()> {
+        let Some(client) = self.connections.get(&connection) else { return at_once(Err(connection_is_gone())) };
+        if client.rooms.contains(&room) {
+            return at_once(Ok(()));
+        }
+        let greeting = client.encoding.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
+        self.enter(connection, Target::Room(room), greeting, ctx)
+    }
+
+    /// Ends a membership because the application says so.
+    pub(super) fn expel(&mut self, connection: ConnectionId, room: &RoomName) {
+        let Some(client) = self.connections.get_mut(&connection) else { return };
+        let Some(place) = client.rooms.iter().position(|known| known == room) else { return };
+        client.rooms.remove(place);
+        let worker = client.worker.index;
+        let farewell = client.encoding.reply(&Reply::Left { room: room.clone(), reference: Reference::default() });
+        self.exit(connection, worker, Target::Room(room.clone()), farewell);
     }
 
     fn may_publish(&self, order: &PublishAs) -> Result<(), Refusal> {

@@ -1,5 +1,5 @@
 //! The commands of the binary: `serve` (the default), `check`, `publish`, `token`. Each is a function that returns what `main` turns
-//! into an exit code; what `serve` starts is handed in, so that nothing here knows how the hub is built.
+//! into an exit code.
 
 pub mod check;
 pub mod publish;
@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::{
     auth::{KeyError, MintError},
     config::{Config, ConfigError},
+    hub::{self, HubError},
 };
 
 /// Push hub: what is published to Redis reaches every browser in the room.
@@ -86,9 +87,8 @@ pub enum CliError {
     Publish(#[from] publish::PublishError),
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
-    /// Whatever stopped the hub.
-    #[error("{0}")]
-    Serve(Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Hub(#[from] HubError),
 }
 
 impl CliError {
@@ -100,15 +100,16 @@ impl CliError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Key(_) | Self::Mint(_) | Self::File { .. } => 2,
-            Self::Publish(_) | Self::Output(_) | Self::Serve(_) => 1,
+            Self::Hub(error) if error.is_configuration() => 2,
+            Self::Publish(_) | Self::Output(_) | Self::Hub(_) => 1,
         }
     }
 }
 
-/// Does what was asked. `serve` is called with the configuration and `--conformance`.
-pub fn run(cli: Cli, serve: impl FnOnce(Config, bool) -> Result<(), CliError>) -> Result<(), CliError> {
+/// Does what was asked.
+pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.into_command() {
-        Command::Serve(arguments) => serve(arguments.config.load()?, arguments.conformance),
+        Command::Serve(arguments) => Ok(hub::serve(arguments.config.load()?, arguments.conformance)?),
         Command::Check(arguments) => check::run(&arguments),
         Command::Publish(arguments) => publish::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),

@@ -112,6 +112,7 @@ pub enum ErrorCode {
     Draining,
     NotFound,
     MethodNotAllowed,
+    TimedOut,
     Internal,
 }
 
@@ -133,6 +134,7 @@ impl ErrorCode {
             Self::Draining => "draining",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::TimedOut => "timed_out",
             Self::Internal => "internal",
         }
     }

@@ -155,7 +155,7 @@ pub fn parse(text: &str) -> Result<Command, Refused> {
     if !text.trim_start().starts_with('{') {
         return Err(Refused::Malformed("a message is a JSON object".into()));
     }
-    let message: Incoming = serde_json::from_str(text).map_err(|error| Refused::Malformed(format!("malformed message: {error}")))?;
+    let message: Incoming<'_> = serde_json::from_str(text).map_err(|error| Refused::Malformed(format!("malformed message: {error}")))?;
     let Some(Ok(kind)) = message.r#type.map(|raw| serde_json::from_str::<String>(raw.get())) else {
         return Err(Refused::Malformed("a message has a type, which is a string".into()));
     };

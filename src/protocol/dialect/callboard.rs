@@ -34,7 +34,7 @@ struct Payload<'a> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
-    let payload: Payload = payload::object(bytes, SHAPE)?;
+    let payload: Payload<'_> = payload::object(bytes, SHAPE)?;
     let arguments = match (payload.data, payload.args) {
         (Some(_), Some(_)) => return Err(DecodeError::WrongShape { expected: SHAPE }),
         (Some(data), None) => vec![data],

@@ -13,7 +13,9 @@ use super::{
 const SHAPE: &str = r#"an array ["event", data]"#;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
-    let (name, data): (String, &RawValue) = payload::array(bytes, SHAPE)?;
+    let parts: Vec<&RawValue> = payload::array(bytes, SHAPE)?;
+    let [name, data] = parts[..] else { return Err(DecodeError::WrongShape { expected: SHAPE }) };
+    let name: String = payload::value(name.get(), SHAPE)?;
     let text = match data.get().as_bytes().first() {
         Some(b'"') => payload::value::<String>(data.get(), SHAPE)?,
         Some(b'[') => joined_lines(data),

@@ -32,7 +32,7 @@ enum Id {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
-    let payload: Payload = payload::object(bytes, SHAPE)?;
+    let payload: Payload<'_> = payload::object(bytes, SHAPE)?;
     let text = match payload.data.get() {
         quoted if quoted.starts_with('"') => payload::value::<Box<str>>(quoted, SHAPE)?,
         json => json.into(),

@@ -19,7 +19,7 @@ struct Payload<'a> {
 }
 
 pub(super) fn decode(options: Options, bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
-    let payload: Payload = payload::object(bytes, SHAPE)?;
+    let payload: Payload<'_> = payload::object(bytes, SHAPE)?;
     // Without its room the payload is of some other make, and its first argument may not be thrown away.
     if !payload.args.first().is_some_and(|room| room.get().starts_with('"')) {
         return Err(DecodeError::WrongShape { expected: SHAPE });

@@ -20,7 +20,7 @@ struct Payload<'a> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
-    let payload: Payload = payload::object(bytes, SHAPE)?;
+    let payload: Payload<'_> = payload::object(bytes, SHAPE)?;
     let data = payload.data.map(|raw| Argument::Json(raw.to_owned()));
     let mut emit = Emit::new(Address::Channel, Event::new(event_name(&payload.event)?, data));
     emit.except = payload.socket.into_iter().collect();

@@ -66,7 +66,7 @@ impl OneOrMany {
 }
 
 pub(super) fn decode(options: Options, bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
-    let message: Message = payload::object(bytes, SHAPE)?;
+    let message: Message<'_> = payload::object(bytes, SHAPE)?;
     match &*message.method {
         "emit" => message.emit(options.data),
         "callback" => Ok(Vec::new()),

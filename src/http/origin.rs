@@ -1,0 +1,114 @@
+//! Which pages may talk to the hub: the Origin check, and the CORS answers that follow from it (WHATWG Fetch §3.2).
+//!
+//! A WebSocket is open to every page unless the server looks at Origin, so all doors look, alike. A request without Origin is
+//! no page of another site.
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::header::{self, HeaderValue},
+};
+
+use super::error::ApiError;
+use crate::{config::AllowedOrigin, protocol::ErrorCode};
+
+/// A page that may; its origin is echoed.
+#[derive(Debug, Clone, Default)]
+pub struct Page(Option<HeaderValue>);
+
+/// Refuses a page that is not allowed.
+pub fn check(request: &HttpRequest, allowed: &[AllowedOrigin]) -> Result<Page, ApiError> {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(Page(None)) };
+    let text = origin.to_str().unwrap_or_default();
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    // HTTP/2 has no Host header but an authority.
+    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default();
+    if is_allowed(text, host, allowed) {
+        Ok(Page(Some(origin.clone())))
+    } else {
+        Err(ApiError::new(ErrorCode::Forbidden, "pages of this origin may not connect: see http.allowed_origins"))
+    }
+}
+
+/// `null` is what sandboxed and local pages send, so it is nobody's and never allowed.
+pub fn is_allowed(origin: &str, host: &str, allowed: &[AllowedOrigin]) -> bool {
+    origin != "null"
+        && allowed.iter().any(|allowed| match allowed {
+            AllowedOrigin::Any => true,
+            AllowedOrigin::Exact(exact) => origin.eq_ignore_ascii_case(exact),
+            AllowedOrigin::SameOrigin => is_same_origin(origin, host),
+        })
+}
+
+/// The scheme is not compared: behind a proxy that ends TLS the hub does not know its own.
+fn is_same_origin(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let default_port = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => return false,
+    };
+    let without_port = |text: &str| text.strip_suffix(default_port).unwrap_or(text).to_ascii_lowercase();
+    !host.is_empty() && without_port(authority) == without_port(host)
+}
+
+impl Page {
+    /// Adds what lets the page's script read the answer. `*` is never said: it is refused with credentials.
+    pub fn allow(&self, response: &mut HttpResponseBuilder) {
+        response.insert_header((header::VARY, "Origin"));
+        if let Some(origin) = &self.0 {
+            response.insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()));
+            response.insert_header((header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"));
+        }
+    }
+
+    /// The same for a response that is already made.
+    pub fn allow_in(&self, headers: &mut header::HeaderMap) {
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = &self.0 {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+    }
+
+    /// The answer to a preflight: whatever headers are asked for, since none of them means anything dangerous here.
+    pub fn preflight(&self, request: &HttpRequest, methods: &'static str) -> HttpResponse {
+        let mut response = HttpResponse::NoContent();
+        self.allow(&mut response);
+        response.insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, methods));
+        response.insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"));
+        if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            response.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone()));
+        }
+        response.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_compared_whole() {
+        let same = [AllowedOrigin::SameOrigin];
+        let exact = [AllowedOrigin::Exact("https://app.example.org".into())];
+        for (origin, host, allowed, expected) in [
+            ("http://localhost:8080", "localhost:8080", &same[..], true),
+            ("https://example.org", "example.org", &same, true),
+            ("https://example.org", "example.org:443", &same, true),
+            ("https://EXAMPLE.org", "example.org", &same, true),
+            ("http://example.org:8080", "example.org", &same, false),
+            ("http://example.org.evil.test", "example.org", &same, false),
+            ("http://evil.test", "example.org", &same, false),
+            ("null", "null", &same, false),
+            ("file://", "", &same, false),
+            ("null", "example.org", &[AllowedOrigin::Any], false),
+            ("https://anything.test", "example.org", &[AllowedOrigin::Any], true),
+            ("https://app.example.org", "hub.example.org", &exact, true),
+            ("http://app.example.org", "hub.example.org", &exact, false),
+            ("https://app.example.org.evil.test", "hub.example.org", &exact, false),
+            ("https://app.example.org:8443", "hub.example.org", &exact, false),
+        ] {
+            assert_eq!(is_allowed(origin, host, allowed), expected, "{origin} at {host} under {allowed:?}");
+        }
+    }
+}

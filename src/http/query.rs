@@ -1,0 +1,41 @@
+//! The query of a request: names and values, in order, repeatable.
+
+use actix_web::HttpRequest;
+
+use super::error::ApiError;
+use crate::protocol::{ErrorCode, RoomName};
+
+#[derive(Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub fn of(request: &HttpRequest) -> Self {
+        Self(form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect())
+    }
+
+    pub fn first(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The rooms that are asked for, each once, or the default ones. A single empty `room=` asks for none.
+    pub fn rooms(&self, default: &[RoomName], limit: usize) -> Result<Vec<RoomName>, ApiError> {
+        let asked: Vec<&str> = self.0.iter().filter(|(name, _)| name == "room").map(|(_, value)| value.as_str()).collect();
+        match asked[..] {
+            [] => return Ok(default.to_vec()),
+            [""] => return Ok(Vec::new()),
+            _ => {}
+        }
+        let mut rooms: Vec<RoomName> = Vec::new();
+        for text in asked {
+            let room = RoomName::parse(text)
+                .map_err(|error| ApiError::new(ErrorCode::RoomNameInvalid, format!("the room name {text:?} {error}")))?;
+            if !rooms.contains(&room) {
+                rooms.push(room);
+            }
+        }
+        if rooms.len() > limit {
+            return Err(ApiError::new(ErrorCode::TooManyRooms, format!("{} rooms; a connection may be in {limit}", rooms.len())));
+        }
+        Ok(rooms)
+    }
+}

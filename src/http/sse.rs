@@ -1,0 +1,75 @@
+//! `/sse`: a stream of Server-Sent Events. POST is answered too, because the article's polyfill replaces EventSource in every
+//! browser and sends its last id in a form body.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{Data, Payload},
+};
+
+use super::{
+    api::read_body,
+    door::Door,
+    error::ApiError,
+    identity::identify,
+    origin::{self, Page},
+    query::Query,
+    takeover::Takeover,
+};
+use crate::{
+    actors::messages::Open,
+    protocol::{ErrorCode, sse, wire::Wire},
+};
+
+/// What a polyfill's form may be long: one id.
+const MAX_FORM_BYTES: usize = 4096;
+
+pub async fn stream(request: HttpRequest, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
+    // Read to its end even where nothing in it is used: the socket passes to the connection.
+    read_body(payload, MAX_FORM_BYTES).await?;
+    let page = origin::check(&request, &door.config.http.allowed_origins)?;
+    open(&request, &door, &page).await.or_else(|error| {
+        // The page may read why.
+        let mut response = actix_web::ResponseError::error_response(&error);
+        page.allow_in(response.headers_mut());
+        Ok(response)
+    })
+}
+
+async fn open(request: &HttpRequest, door: &Door, page: &Page) -> Result<HttpResponse, ApiError> {
+    let query = Query::of(request);
+    let identity = identify(request, &query, door)?;
+    let rooms = query.rooms(&door.config.http.default_rooms, door.config.http.max_rooms_per_connection)?;
+    let started = door.start(Wire::Sse, identity)?;
+    // The head tells the client that it is listening, so it waits for the broker.
+    let opened = started.connection.send(Open { rooms }).await;
+    if let Err(refusal) = opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down")).and_then(|opened| Ok(opened?)) {
+        started.outbox.end();
+        return Err(refusal);
+    }
+    let mut response = HttpResponse::Ok();
+    page.allow(&mut response);
+    response
+        .content_type("text/event-stream")
+        .insert_header((header::CACHE_CONTROL, "no-store, no-transform"))
+        // nginx would hold events back until its buffer is full.
+        .insert_header(("X-Accel-Buffering", "no"));
+    started.outbox.push_first(sse::head(door.config.http.sse_retry));
+    if query.first("padding") == Some("true") {
+        started.outbox.push_first(sse::padding());
+    }
+    let body = Takeover::new(request, started, None);
+    let takes_socket = body.takes_socket();
+    if takes_socket {
+        response.force_close();
+    }
+    let mut response = response.body(body);
+    // Without chunks the stream ends with the connection (RFC 9112 §6.3), and its bytes are the events alone.
+    response.head_mut().no_chunking(takes_socket);
+    Ok(response.map_into_boxed_body())
+}
+
+pub async fn preflight(request: HttpRequest, door: Data<Door>) -> Result<HttpResponse, ApiError> {
+    let page = origin::check(&request, &door.config.http.allowed_origins)?;
+    Ok(page.preflight(&request, "GET, POST, OPTIONS"))
+}

@@ -1,0 +1,144 @@
+//! What there is one of: the registry, the bridge and its link. Prepared on the main thread, where every mistake of the
+//! configuration shows; started on the first worker's, because each thread that an event crosses costs a wake-up.
+
+use std::{net::TcpListener, sync::Arc};
+
+use actix::{Actor, Addr, AsyncContext};
+
+use super::{HubError, listen, sources};
+use crate::{
+    actors::{
+        RoomRegistry,
+        registry::{Bridge, RegistryParts},
+    },
+    auth::Verifier,
+    broker::{
+        bridge::{BridgeParts, RedisBridge, Reports},
+        link::Link,
+        memory::MemoryBus,
+        redis::{LinkParts, RedisLink},
+        resp,
+    },
+    config::{BrokerUrl, Config},
+    http::door::{Door, DoorParts},
+    lifeline::{Lifeline, Readiness, Watch},
+    metrics::Metrics,
+    protocol::source::Sources,
+};
+
+pub struct Core {
+    config: Arc<Config>,
+    sources: Sources,
+    verifier: Option<Verifier>,
+    tls_root: Option<Vec<u8>>,
+    /// Where the embedded broker takes PUBLISH.
+    resp: Option<TcpListener>,
+    node: u32,
+    conformance: bool,
+    metrics: Metrics,
+    readiness: Arc<Readiness>,
+    registry_lifeline: Lifeline,
+    bridge_lifeline: Lifeline,
+}
+
+impl Core {
+    pub fn prepare(config: Arc<Config>, readiness: Arc<Readiness>, watch: &Watch, conformance: bool) -> Result<Self, HubError> {
+        if matches!(config.broker.url, BrokerUrl::Cluster(_)) {
+            return Err(HubError::Cluster(config.broker.url.clone()));
+        }
+        let read_root = |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| HubError::TlsRoot { path: path.clone(), error });
+        Ok(Self {
+            sources: sources(&config)?,
+            verifier: config.auth.jwt.as_ref().map(Verifier::from_config).transpose()?.flatten(),
+            tls_root: config.broker.tls_ca.as_ref().map(read_root).transpose()?,
+            resp: listen::open_resp(&config)?,
+            node: getrandom::u32().map_err(HubError::Randomness)?,
+            conformance,
+            metrics: Metrics::new(),
+            readiness,
+            registry_lifeline: watch.lifeline("room registry"),
+            bridge_lifeline: watch.lifeline("bridge"),
+            config,
+        })
+    }
+
+    /// Starts it on this thread.
+    pub fn start(self) -> Door {
+        let Self { config, sources, verifier, tls_root, resp, node, conformance, metrics, readiness, .. } = self;
+        let bridge_parts = |reports| BridgeParts {
+            sources: sources.clone(),
+            prefix: config.broker.prefix.clone(),
+            mailbox: config.mailbox.bridge,
+            reports,
+            readiness: Arc::clone(&readiness),
+            metrics: metrics.clone(),
+            lifeline: Some(self.bridge_lifeline),
+        };
+        let mut started = None;
+        // Each needs the other's address.
+        let registry = RoomRegistry::create(|ctx| {
+            let reports = Reports { restored: ctx.address().recipient(), overflowed: ctx.address().recipient() };
+            let bridge = RedisBridge::create(|bridge| {
+                let mut actor = RedisBridge::new(bridge_parts(reports));
+                actor.attach(link(
+                    bridge.address(),
+                    &config,
+                    sources.clone(),
+                    LinkSeeds { tls_root, resp, node, metrics: metrics.clone() },
+                ));
+                actor
+            });
+            let recipients = Bridge {
+                subscribe: bridge.clone().recipient(),
+                unsubscribe: bridge.clone().recipient(),
+                publish: bridge.clone().recipient(),
+            };
+            started = Some(bridge);
+            RoomRegistry::new(RegistryParts {
+                config: Arc::clone(&config),
+                bridge: recipients,
+                metrics: metrics.clone(),
+                lifeline: Some(self.registry_lifeline),
+            })
+        });
+        let Some(bridge) = started else { unreachable!("the registry is created with its bridge") };
+        let publish = bridge.recipient();
+        Door::new(DoorParts { config, registry, publish, verifier, metrics, readiness, node, conformance })
+    }
+}
+
+struct LinkSeeds {
+    tls_root: Option<Vec<u8>>,
+    resp: Option<TcpListener>,
+    node: u32,
+    metrics: Metrics,
+}
+
+fn link(bridge: Addr<RedisBridge>, config: &Config, sources: Sources, seeds: LinkSeeds) -> Box<dyn Link> {
+    let LinkSeeds { tls_root, resp, node, metrics } = seeds;
+    let standing = sources.standing();
+    if config.broker.url != BrokerUrl::Memory {
+        return Box::new(RedisLink::start(LinkParts {
+            url: config.broker.url.clone(),
+            tls_root,
+            prefix: config.broker.prefix.clone(),
+            standing,
+            node: format!("{node:08x}"),
+            bridge,
+            metrics,
+        }));
+    }
+    let bus = MemoryBus::new(bridge, standing);
+    if let Some(listener) = resp {
+        let password = config.broker.resp_password.as_ref().map(|password| password.expose().to_owned());
+        let options = resp::Options { password, ..resp::Options::default() };
+        let sink = bus.clone();
+        actix_web::rt::spawn(async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => resp::serve(listener, options, sink).await,
+                Err(error) => log::error!("the embedded broker takes no PUBLISH: {error}"),
+            }
+        });
+    }
+    Box::new(bus.link())
+}

@@ -1,0 +1,232 @@
+//! The composition root: builds the hub from its configuration, opens the door, and says goodbye in order.
+
+mod core;
+mod listen;
+
+use std::{
+    io,
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use actix_web::{App, HttpServer, dev::Server, web};
+use thiserror::Error;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep},
+};
+
+use self::{
+    core::Core,
+    listen::{BACKLOG, Listener},
+};
+use crate::{
+    actors::messages::Drain,
+    auth::KeyError,
+    broker::resp,
+    config::{BrokerUrl, Config, SourceConfig, SourceData},
+    http::{self, door::Door, takeover},
+    lifeline::{Readiness, Watch},
+    protocol::{
+        NameError, RoomName,
+        dialect::{DataShape, Dialect, Options, UnknownDialect},
+        source::{Source, SourceError, Sources},
+    },
+};
+
+/// How long connections may take to end after the last goodbye.
+const FLUSH: Duration = Duration::from_secs(2);
+/// A request whose head takes longer to arrive is refused with 408.
+const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the hub does not run.
+#[derive(Debug, Error)]
+pub enum HubError {
+    #[error("cannot listen on {bind}: {error}")]
+    Bind { bind: String, error: io::Error },
+    #[error("[broker] resp: {0}")]
+    Resp(#[from] resp::RespError),
+    #[error("[[source]] {channel:?}: {error}")]
+    Source { channel: String, error: SourceMistake },
+    #[error("[[source]]: {0}")]
+    Sources(SourceError),
+    #[error("auth.jwt: {0}")]
+    Key(#[from] KeyError),
+    #[error("broker.tls_ca: cannot read {}: {error}", path.display())]
+    TlsRoot { path: PathBuf, error: io::Error },
+    #[error("no randomness for this node's name: {0}")]
+    Randomness(getrandom::Error),
+    #[error("{0} is not served yet: name one Redis, or Sentinels")]
+    Cluster(BrokerUrl),
+    #[error("{0}")]
+    Server(io::Error),
+    #[error("the {0} died; the log says why")]
+    Died(&'static str),
+}
+
+impl HubError {
+    /// Whether the configuration is at fault.
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::Resp(_) | Self::Source { .. } | Self::Sources(_) | Self::Key(_) | Self::TlsRoot { .. } | Self::Cluster(_))
+    }
+}
+
+/// What is wrong with one source.
+#[derive(Debug, Error)]
+pub enum SourceMistake {
+    #[error(transparent)]
+    Dialect(#[from] UnknownDialect),
+    #[error("its room {0}")]
+    Room(#[from] NameError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+/// Reads the sources of the configuration as the protocol knows them.
+pub fn sources(config: &Config) -> Result<Sources, HubError> {
+    let sources = config
+        .sources
+        .iter()
+        .map(|source| read_source(source).map_err(|error| HubError::Source { channel: source.channel.clone(), error }));
+    Sources::new(sources.collect::<Result<_, _>>()?).map_err(HubError::Sources)
+}
+
+fn read_source(source: &SourceConfig) -> Result<Source, SourceMistake> {
+    let data = match source.data {
+        SourceData::List => DataShape::List,
+        SourceData::Raw => DataShape::Raw,
+    };
+    let options = Options { room_argument: source.room_argument, data, control: source.control };
+    let room = source.room.as_deref().map(RoomName::parse).transpose()?;
+    Ok(Source::new(&source.channel, Dialect::from_str(&source.dialect)?, options, room)?)
+}
+
+/// Runs the hub until a signal ends it.
+pub fn serve(config: Config, conformance: bool) -> Result<(), HubError> {
+    actix_web::rt::System::new().block_on(run(config, conformance))
+}
+
+async fn run(config: Config, conformance: bool) -> Result<(), HubError> {
+    // rustls comes without a provider. An error says that one is in place already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = Arc::new(config);
+    let readiness: Arc<Readiness> = Arc::default();
+    let mut watch = Watch::new();
+    let core = Core::prepare(Arc::clone(&config), Arc::clone(&readiness), &watch, conformance)?;
+    let listeners = listen::open_all(&config)?;
+    raise_file_limit(config.server.max_connections);
+    let mut signals = Signals::new().map_err(HubError::Server)?;
+    let addresses: Vec<String> = listeners.iter().map(Listener::to_string).collect();
+    let door: Arc<OnceLock<web::Data<Door>>> = Arc::default();
+    let server = open_door(&config, core, listeners, Arc::clone(&door)).map_err(HubError::Server)?;
+    let handle = server.handle();
+    let mut serving = actix_web::rt::spawn(server);
+    announce(&config, &addresses);
+    tokio::select! {
+        ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(HubError::Server),
+        name = watch.cut() => return Err(HubError::Died(name)),
+        () = signals.next() => readiness.set_draining(),
+    }
+    log::info!("draining: telling every client to connect again within {:?}", config.server.drain);
+    tokio::select! {
+        () = drain(&config, &door) => {}
+        () = signals.next() => log::warn!("a second signal: stopping at once"),
+    }
+    handle.stop(false).await;
+    Ok(())
+}
+
+/// Starts the workers. The first of them also runs what there is one of.
+fn open_door(config: &Config, core: Core, listeners: Vec<Listener>, door: Arc<OnceLock<web::Data<Door>>>) -> io::Result<Server> {
+    let core = Arc::new(Mutex::new(Some(core)));
+    let mut server = HttpServer::new(move || {
+        let door = door.get_or_init(|| {
+            let core = core.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match core {
+                Some(core) => web::Data::new(core.start()),
+                None => unreachable!("it is taken once, inside this initialiser"),
+            }
+        });
+        App::new().configure(|app| http::routes(app, door))
+    })
+    .disable_signals()
+    // A client that is gone is seen at once, also by a stream that has nothing to say.
+    .h1_allow_half_closed(false)
+    .client_request_timeout(HEAD_PATIENCE)
+    .backlog(BACKLOG as u32)
+    // Ours is exact, and answers 503 instead of letting clients wait.
+    .max_connections(config.server.max_connections.saturating_add(10_000))
+    .on_connect(takeover::keep_spare);
+    if config.server.workers > 0 {
+        server = server.workers(config.server.workers);
+    }
+    for listener in listeners {
+        server = match listener {
+            Listener::Tcp(listener, _) => server.listen(listener)?,
+            Listener::Unix(listener, _) => server.listen_uds(listener)?,
+        };
+    }
+    Ok(server.run())
+}
+
+/// Says goodbye to everybody, spread over `server.drain`, and waits until they have it.
+async fn drain(config: &Config, door: &OnceLock<web::Data<Door>>) {
+    let Some(door) = door.get() else { return };
+    // An error says that the registry is gone, and everybody with it.
+    let _ = door.registry.send(Drain { over: config.server.drain }).await;
+    let deadline = Instant::now() + FLUSH;
+    while door.capacity.taken() > 0 && Instant::now() < deadline {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Each connection is a descriptor, and the usual soft limit is 1,024.
+fn raise_file_limit(connections: usize) {
+    let wanted = (connections as u64).saturating_add(1024);
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(limit) if limit < wanted => log::warn!("this process may open {limit} files, less than server.max_connections = {connections}"),
+        Ok(_) => {}
+        Err(error) => log::warn!("the limit of open files could not be raised: {error}"),
+    }
+}
+
+fn announce(config: &Config, addresses: &[String]) {
+    let browsers = addresses.iter().find(|address| address.starts_with("http:"));
+    println!("callboard {} is listening on {}", env!("CARGO_PKG_VERSION"), addresses.join(", "));
+    let Some(address) = browsers else { return };
+    println!("  open     {address}/");
+    println!("  listen   curl -N '{address}/sse?room=demo'");
+    match (&config.broker.url, &config.broker.resp) {
+        (BrokerUrl::Memory, Some(resp)) => {
+            let (host, port) = resp.to_string().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap_or_default();
+            println!(
+                r#"  publish  redis-cli -h {host} -p {port} PUBLISH {}:room:demo '{{"event":"hello","data":"world"}}'"#,
+                config.broker.prefix
+            );
+        }
+        (BrokerUrl::Memory, None) => {}
+        (url, _) => println!("  broker   {url}"),
+    }
+    println!(r#"           curl {address}/api/publish --json '{{"room":"demo","event":"hello","data":"world"}}'"#);
+}
+
+/// SIGTERM and SIGINT, one after the other.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
