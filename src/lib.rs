@@ -9,4 +9,5 @@
 //! - [`hub`]: puts them together. [`cli`]: the commands of the binary.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod protocol;
