@@ -16,9 +16,9 @@ use super::{
     crowd::Crowd,
     histogram::Histogram,
     link::Link,
-    process::Sample,
+    process::{Cpu, Sample},
     publisher::{Pace, Published, Publisher, Shared},
-    report::{ConnectFigures, CpuFigures, Faults, LatencyFigures, MemoryFigures, Progress, Report, Traffic},
+    report::{ConnectFigures, Faults, LatencyFigures, MemoryFigures, Progress, Report, Traffic},
     sample, seconds,
 };
 
@@ -49,17 +49,17 @@ pub fn run(bench: &Bench<'_>) -> Result<Report, BenchError> {
     let mut report = Report::new(args);
     report.connects = Some(ConnectFigures::new(args.connections.into(), connect_time, cpu(before, connected)));
     report.memory = before.zip(connected).map(|(before, after)| vec![MemoryFigures::new(&before, &after, None, args.connections)]);
-    report.latency_us = Some(LatencyFigures::new(&latency));
-    report.publisher_late_us = Some(LatencyFigures::new(&published.lateness));
+    report.latency_us = LatencyFigures::new(&latency);
+    report.publisher_late_us = LatencyFigures::new(&published.lateness);
     report.traffic = Some(Traffic::new(start.published, end.published, start.delivered, end.delivered, end.at - start.at));
     let deliveries = end.delivered - start.delivered;
-    report.server_cpu_us = cpu(start.server, end.server).map(|cpu| CpuFigures::new(cpu, deliveries));
-    report.generator_cpu_us = Some(CpuFigures::new(end.generator.cpu_since(&start.generator), deliveries));
+    report.server_cpu_us = cpu(start.server, end.server).and_then(|cpu| cpu.us_per(deliveries));
+    report.generator_cpu_us = end.generator.cpu_since(&start.generator).us_per(deliveries);
     report.faults = Some(Faults::new(&crowd.tally, crowd.lost(&published.per_stream)));
     Ok(report)
 }
 
-fn cpu(before: Option<Sample>, after: Option<Sample>) -> Option<super::process::Cpu> {
+fn cpu(before: Option<Sample>, after: Option<Sample>) -> Option<Cpu> {
     before.zip(after).map(|(before, after)| after.cpu_since(&before))
 }
 

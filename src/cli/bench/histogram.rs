@@ -26,6 +26,10 @@ impl Histogram {
         self.max_ns = self.max_ns.max(ns);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max_ns)
     }

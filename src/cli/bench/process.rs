@@ -25,10 +25,10 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Microseconds for each of `count` things.
-    pub fn us_per(self, count: u64) -> Self {
-        let scale = |ns: f64| if count == 0 { 0.0 } else { ns / 1e3 / count as f64 };
-        Self { total: scale(self.total), user: scale(self.user), system: scale(self.system) }
+    /// Microseconds for each of `count` things; none where there was nothing to share it.
+    pub fn us_per(self, count: u64) -> Option<Self> {
+        let scale = |ns: f64| ns / 1e3 / count as f64;
+        (count > 0).then(|| Self { total: scale(self.total), user: scale(self.user), system: scale(self.system) })
     }
 }
 
@@ -97,8 +97,12 @@ mod tests {
         let after = Sample { cpu_ns: 9_000, user_ticks: 11, system_ticks: 13, ..Sample::default() };
         let cpu = after.cpu_since(&before);
         assert_eq!((cpu.total, cpu.user, cpu.system), (8_000.0, 2_000.0, 6_000.0));
-        assert_eq!(cpu.us_per(4).total, 2.0);
-        assert_eq!(cpu.us_per(0).total, 0.0);
+        assert_eq!(cpu.us_per(4), Some(Cpu { total: 2.0, user: 0.5, system: 1.5 }));
+    }
+
+    #[test]
+    fn cost_per_delivery_without_a_delivery_is_not_zero_but_unknown() {
+        assert_eq!(Cpu::default().us_per(0), None);
     }
 
     #[test]

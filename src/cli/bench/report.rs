@@ -35,9 +35,9 @@ pub struct Report {
     pub latency_us: Option<LatencyFigures>,
     pub publisher_late_us: Option<LatencyFigures>,
     /// Per delivery.
-    pub server_cpu_us: Option<CpuFigures>,
+    pub server_cpu_us: Option<Cpu>,
     /// Per delivery, publishing included.
-    pub generator_cpu_us: Option<CpuFigures>,
+    pub generator_cpu_us: Option<Cpu>,
     pub faults: Option<Faults>,
 }
 
@@ -50,7 +50,7 @@ pub struct ConnectFigures {
 
 impl ConnectFigures {
     pub fn new(made: u64, time: Duration, server: Option<Cpu>) -> Self {
-        Self { made, per_second: made as f64 / time.as_secs_f64(), server_cpu_us: server.map(|cpu| cpu.us_per(made)) }
+        Self { made, per_second: made as f64 / time.as_secs_f64(), server_cpu_us: server.and_then(|cpu| cpu.us_per(made)) }
     }
 }
 
@@ -103,27 +103,19 @@ pub struct LatencyFigures {
 }
 
 impl LatencyFigures {
-    pub fn new(histogram: &Histogram) -> Self {
+    /// None where nothing was counted.
+    pub fn new(histogram: &Histogram) -> Option<Self> {
+        if histogram.is_empty() {
+            return None;
+        }
         let us = |time: Duration| time.as_nanos() as f64 / 1e3;
         let [p50, p90, p99, p99_9] = [0.5, 0.9, 0.99, 0.999].map(|share| us(histogram.percentile(share)));
-        Self { p50, p90, p99, p99_9, max: us(histogram.max()) }
+        Some(Self { p50, p90, p99, p99_9, max: us(histogram.max()) })
     }
 
     fn line(&self) -> String {
         let Self { p50, p90, p99, p99_9, max } = self;
         format!("p50 {p50:.0}  p90 {p90:.0}  p99 {p99:.0}  p99.9 {p99_9:.0}  max {max:.0} µs")
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub struct CpuFigures {
-    #[serde(flatten)]
-    per_delivery: Cpu,
-}
-
-impl CpuFigures {
-    pub fn new(spent: Cpu, deliveries: u64) -> Self {
-        Self { per_delivery: spent.us_per(deliveries) }
     }
 }
 
@@ -221,7 +213,7 @@ impl Report {
         }
         for (name, cpu) in [("server", &self.server_cpu_us), ("generator", &self.generator_cpu_us)] {
             if let Some(cpu) = cpu {
-                writeln!(out, "{name:<11} {} per delivery", cpu_line(&cpu.per_delivery))?;
+                writeln!(out, "{name:<11} {} per delivery", cpu_line(cpu))?;
             }
         }
         if let Some(faults) = &self.faults {
