@@ -55,7 +55,7 @@ impl Client {
     async fn new(config: Config, early: &'static [u8]) -> Self {
         tokio::time::pause();
         let house = House::new(config);
-        let (socket, peer) = pair().await;
+        let (socket, peer) = pair();
         let outbox = outbox(16, WireName::WebSocket, &house.metrics);
         let capacity = Capacity::new(1);
         let parts = ConnectionParts {
@@ -177,7 +177,7 @@ async fn too_many_messages_are_refused_and_then_the_client_is() {
     }
     client.peer.say(json!({"type": "ping"})).await;
     assert_eq!(client.peer.close_code().await, 1008);
-    drop(std::mem::replace(&mut client.peer, pair().await.1));
+    client.peer.hang_up();
     client.is_gone().await;
 }
 
@@ -213,7 +213,7 @@ async fn a_ping_frame_is_answered_with_its_payload_and_a_close_frame_with_its_co
     assert_eq!(client.peer.frame().await, Some((PONG, b"are you there".to_vec())));
     client.peer.send_frame(CLOSE, &3000_u16.to_be_bytes()).await;
     assert_eq!(client.peer.close_code().await, 3000);
-    drop(std::mem::replace(&mut client.peer, pair().await.1));
+    client.peer.hang_up();
     client.is_gone().await;
 }
 
@@ -221,7 +221,7 @@ async fn a_ping_frame_is_answered_with_its_payload_and_a_close_frame_with_its_co
 async fn a_client_that_vanishes_leaves_nothing_behind() {
     let mut client = Client::opened(open_to_all(), &["a", "b"]).await;
     assert_eq!((client.capacity.taken(), client.house.metrics.rooms().get()), (1, 2));
-    drop(std::mem::replace(&mut client.peer, pair().await.1));
+    client.peer.hang_up();
     client.is_gone().await;
 }
 

@@ -122,7 +122,7 @@ async fn all_members_of_an_encoding_share_one_copy_of_the_bytes() {
 async fn a_burst_of_fifty_events_is_one_write() {
     let hosted = Hosted::new(64).await;
     let metrics = &hosted.metrics;
-    let (socket, mut peer) = pair().await;
+    let (socket, mut peer) = pair();
     let member = outbox(64, WireName::WebSocket, metrics);
     member.attach(Arc::new(socket));
     hosted.join(1, &member, Encoding::WebSocket).await;

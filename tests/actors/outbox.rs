@@ -15,7 +15,7 @@ use callboard::{
 };
 use futures_util::StreamExt;
 
-use super::support::{Peer, delivered, drain, dropped, frame, outbox, pair, patiently, room, settle};
+use super::support::{Peer, delivered, drain, dropped, frame, outbox, patiently, room, settle, tcp_pair};
 
 const POLICIES: [Overflow; 4] = [Overflow::Disconnect, Overflow::DropOldest, Overflow::DropNewest, Overflow::KeepLatest];
 const CAPACITIES: [usize; 4] = [1, 2, 16, 256];
@@ -53,7 +53,7 @@ fn numbers(mut bytes: &[u8]) -> Vec<usize> {
 /// An outbox on a socket that nobody reads.
 async fn stuck(capacity: usize) -> (Arc<Outbox>, Peer, Metrics) {
     let metrics = Metrics::new();
-    let (socket, peer) = pair().await;
+    let (socket, peer) = tcp_pair().await;
     let outbox = outbox(capacity, WireName::WebSocket, &metrics);
     outbox.attach(Arc::new(socket));
     (outbox, peer, metrics)

@@ -27,11 +27,12 @@ use callboard::{
     metrics::{DropReason, Metrics},
     protocol::{Argument, ConnectionId, Encoding, Event, EventName, Publication, Reply, RoomName, Target, UserName, wire::WireName},
 };
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, UnixStream},
     sync::oneshot,
     time::{Instant, timeout},
 };
@@ -117,14 +118,25 @@ pub fn delivered(metrics: &Metrics) -> u64 {
 
 // ---- sockets ----------------------------------------------------------------------------------------------------------------
 
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
 /// The client's end of a connection.
 pub struct Peer {
-    pub stream: TcpStream,
+    stream: Box<dyn Stream>,
     unread: Vec<u8>,
 }
 
-/// Two ends of a loopback connection whose kernel buffers are as small as they can be.
-pub async fn pair() -> (Socket, Peer) {
+/// Two ends of a connection that holds as little as the kernel allows. Not of TCP, whose timers run on the kernel's clock: what
+/// they delay would never come while ours is paused.
+pub fn pair() -> (Socket, Peer) {
+    let (hub, client) = UnixStream::pair().expect("two sockets");
+    SockRef::from(&hub).set_send_buffer_size(1).expect("a send buffer");
+    (Socket::Unix(hub), Peer { stream: Box::new(client), unread: Vec::new() })
+}
+
+/// The same over TCP, for where the clock runs.
+pub async fn tcp_pair() -> (Socket, Peer) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
     let client = TcpSocket::new_v4().expect("a socket");
     client.set_recv_buffer_size(1).expect("a receive buffer");
@@ -133,7 +145,7 @@ pub async fn pair() -> (Socket, Peer) {
     SockRef::from(&accepted).set_send_buffer_size(1).expect("a send buffer");
     // A socket new to tokio's reactor takes nothing before the reactor has run once.
     accepted.writable().await.expect("an open socket");
-    (Socket::Tcp(accepted), Peer { stream, unread: Vec::new() })
+    (Socket::Tcp(accepted), Peer { stream: Box::new(stream), unread: Vec::new() })
 }
 
 impl Peer {
@@ -162,6 +174,21 @@ impl Peer {
         assert_eq!(opcode, CLOSE, "{}", String::from_utf8_lossy(&payload));
         assert_eq!(self.frame().await, None, "nothing follows a close frame");
         u16::from_be_bytes([payload[0], payload[1]])
+    }
+
+    /// Closes the client's end, without a word.
+    pub fn hang_up(&mut self) {
+        self.stream = Box::new(tokio::io::empty());
+    }
+
+    /// What can be read at once; says how much that was.
+    pub async fn read_available(&mut self) -> usize {
+        let mut buffer = vec![0; 64 << 10];
+        let mut total = 0;
+        while let Some(Ok(count)) = self.stream.read(&mut buffer).now_or_never() {
+            total += count;
+        }
+        total
     }
 
     /// Everything until the end.
