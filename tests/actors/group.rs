@@ -12,7 +12,7 @@ use callboard::{
         Outbox, Room,
         fan_out::SLICE,
         group::{Group, GroupOptions},
-        messages::{AccountForMissed, AddMember, Feed, RemoveMember},
+        messages::{AddMember, Feed, RemoveMember},
     },
     config::Overflow,
     metrics::{DropReason, Metrics},
@@ -23,6 +23,9 @@ use serde_json::{Value, json};
 use super::support::{
     deliver, deliver_with_receipt, delivered, drain, drain_data, drain_json, dropped, frame, id, outbox, pair, publication, room, settle,
 };
+
+/// No member's number.
+const NOBODY: u32 = u32::MAX;
 
 /// A group and what tests need of it.
 struct Hosted {
@@ -71,8 +74,8 @@ impl Hosted {
 
     /// Returns when all that was sent is fanned out: the first answer comes before the walk, the second after it.
     async fn served(&self) {
-        self.group.send(AccountForMissed).await.expect("a group");
-        self.group.send(AccountForMissed).await.expect("a group");
+        self.leave(NOBODY).await;
+        self.leave(NOBODY).await;
     }
 }
 
@@ -279,6 +282,23 @@ async fn what_comes_during_a_fan_out_waits_within_the_bound_too() {
     hosted.served().await;
     hosted.served().await;
     assert!(members.iter().all(|member| drain_data(member).len() as u64 == accepted + 1));
+}
+
+#[actix::test]
+#[expect(clippy::disallowed_methods, reason = "a stand-in for a publisher who refills the mailbox as fast as it empties")]
+async fn a_batch_takes_no_more_than_the_mailbox_holds() {
+    let hosted = Hosted::new(8).await;
+    let members = hosted.members(0..2 * SLICE as u32).await;
+    for number in 0..20 {
+        hosted.group.do_send(deliver(publication(room("r"), number)));
+    }
+    while members[0].queued_events() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(members[0].queued_events(), 8);
+    hosted.served().await;
+    hosted.served().await;
+    assert!(members.iter().all(|member| drain_data(member) == numbers(0..20)));
 }
 
 #[actix::test]

@@ -14,6 +14,7 @@ use callboard::{
     protocol::{CloseReason, Target, wire::WireName},
 };
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::support::{Peer, delivered, drain, dropped, frame, outbox, patiently, room, settle, tcp_pair};
 
@@ -197,8 +198,10 @@ async fn a_body_that_catches_up_wakes_the_line_to_say_so() {
     push(&outbox, &numbered(0), Overflow::DropNewest);
     push(&outbox, &numbered(1), Overflow::DropNewest);
     settle().await;
+    let caught_up = Instant::now();
     drain(&outbox);
     let signal = told.await.expect("a line");
+    assert_eq!(caught_up.elapsed(), Duration::ZERO);
     assert!(matches!(signal, Some(Signal::Notice(Notice::CaughtUp(ref lost))) if *lost == [(target(), 1)]), "{signal:?}");
 }
 
