@@ -8,6 +8,7 @@ use super::{CliError, ConfigFile, print};
 use crate::{
     auth::Verifier,
     config::{AllowedOrigin, Config, format_size},
+    hub,
 };
 
 /// What an event that waits for one connection costs there: a handle. Its bytes are shared by all who wait for it.
@@ -54,6 +55,7 @@ fn field(text: &str, label: &str) -> Option<u64> {
 pub fn run(arguments: &Check) -> Result<(), CliError> {
     let config = arguments.config.load()?;
     check_files(&config)?;
+    hub::sources(&config)?;
     for warning in warnings(&config, Machine::this_one()) {
         eprintln!("warning: {warning}");
     }

@@ -1,6 +1,7 @@
-//! The commands of the binary: `serve` (the default), `check`, `publish`, `token`. Each is a function that returns what `main` turns
+//! The commands of the binary: `serve` (the default), `check`, `publish`, `token`, `bench`. Each is a function that returns what `main` turns
 //! into an exit code.
 
+pub mod bench;
 pub mod check;
 pub mod publish;
 pub mod token;
@@ -43,6 +44,8 @@ pub enum Command {
     Publish(publish::Publish),
     /// Make a token that the hub accepts
     Token(token::Token),
+    /// Measure a hub: loss, doubles, order, latency, and its CPU and memory
+    Bench(bench::BenchArgs),
 }
 
 /// `callboard serve`
@@ -88,6 +91,8 @@ pub enum CliError {
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
     #[error(transparent)]
+    Bench(#[from] bench::BenchError),
+    #[error(transparent)]
     Hub(#[from] HubError),
 }
 
@@ -101,7 +106,7 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Key(_) | Self::Mint(_) | Self::File { .. } => 2,
             Self::Hub(error) if error.is_configuration() => 2,
-            Self::Publish(_) | Self::Output(_) | Self::Hub(_) => 1,
+            Self::Publish(_) | Self::Output(_) | Self::Bench(_) | Self::Hub(_) => 1,
         }
     }
 }
@@ -113,6 +118,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Publish(arguments) => publish::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
+        Command::Bench(arguments) => Ok(actix_web::rt::System::new().block_on(bench::run(arguments))?),
     }
 }
 

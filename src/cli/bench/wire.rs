@@ -1,0 +1,227 @@
+//! The two wires as the generator speaks them: the bytes of a handshake, and where one unit of a stream ends. Only as much is
+//! understood as the counting needs, so that receiving costs less than sending.
+
+use std::fmt::Write;
+
+use clap::ValueEnum;
+
+use super::marker::Marker;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wire {
+    Sse,
+    Ws,
+}
+
+/// Whose events a subscriber asks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Subscription<'a> {
+    Room(&'a str),
+    /// The token that proves the user.
+    User {
+        token: &'a str,
+    },
+}
+
+impl Wire {
+    /// The head that opens the stream. Room names of the generator need no escape in a query.
+    pub fn handshake(self, host: &str, subscription: Subscription<'_>) -> Vec<u8> {
+        let (path, headers) = match self {
+            Self::Sse => ("/sse", "Accept: text/event-stream\r\n"),
+            // The key is RFC 6455's own example: nothing here depends on its being secret or fresh.
+            Self::Ws => (
+                "/ws",
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+            ),
+        };
+        let mut head = format!("GET {path}");
+        // Writing into a String can't fail.
+        let _ = match subscription {
+            Subscription::Room(room) => write!(head, "?room={room} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"),
+            Subscription::User { token } => {
+                write!(head, " HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{headers}\r\n")
+            }
+        };
+        head.into_bytes()
+    }
+
+    /// The status that accepts the handshake.
+    pub fn accepting_status(self) -> u16 {
+        match self {
+            Self::Sse => 200,
+            Self::Ws => 101,
+        }
+    }
+
+    /// The first whole unit of a stream and its length, or none while it is incomplete. `size` is the payload's, so that its
+    /// padding need not be searched.
+    pub fn next_unit(self, bytes: &[u8], size: usize) -> Option<(Unit<'_>, usize)> {
+        match self {
+            Self::Sse => sse_block(bytes, size),
+            Self::Ws => frame(bytes),
+        }
+    }
+}
+
+/// A unit of a stream, by what the generator has to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit<'a> {
+    Event(Marker),
+    /// To be answered with a pong of the same bytes.
+    Ping(&'a [u8]),
+    /// The wire's notice that events may have been missed.
+    Gap,
+    /// The server confirms that the room's events come from here on.
+    Joined,
+    /// The server greets: a user's events come from here on.
+    Welcome,
+    /// A comment, a presence notice and the like.
+    Other,
+}
+
+/// The status and length of a response head.
+pub fn parse_head(bytes: &[u8]) -> Option<(u16, usize)> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| digits.parse().ok());
+    Some((status.unwrap_or(0), end + 4))
+}
+
+/// A pong with a mask of zeros, which leaves the bytes as they are (RFC 6455 §5.3 asks for unpredictable masks on account of
+/// proxies; there is none here). A ping holds at most 125 bytes, which `frame` has made sure of.
+pub fn pong(body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x8a, 0x80 | body.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(body);
+    frame
+}
+
+/// Walks lines to the empty one. Chunk sizes of a chunked response pass as lines of no meaning.
+fn sse_block(bytes: &[u8], size: usize) -> Option<(Unit<'_>, usize)> {
+    let mut unit = Unit::Other;
+    let mut at = 0;
+    loop {
+        let line = bytes.get(at..)?;
+        let mut known = 0;
+        if line.starts_with(b"data:") {
+            // `data:"~` or `data: "~`, or without quotes where a server passes text through.
+            if let Some(marker_at) = line.iter().take(8).position(|byte| *byte == Marker::START) {
+                unit = Marker::parse(line.get(marker_at..marker_at + Marker::BYTES)?).map_or(Unit::Other, Unit::Event);
+                known = marker_at + size;
+            }
+        } else if line.starts_with(b"event: callboard:gap") {
+            unit = Unit::Gap;
+        }
+        let length = line.get(known..)?.iter().position(|byte| *byte == b'\n')? + known;
+        at += length + 1;
+        if length == 0 {
+            return Some((unit, at));
+        }
+    }
+}
+
+/// One frame of a server, which has no mask (RFC 6455 §5.2).
+fn frame(bytes: &[u8]) -> Option<(Unit<'_>, usize)> {
+    let (opcode, short) = (bytes.first()? & 15, usize::from(bytes.get(1)? & 127));
+    let (start, length): (usize, usize) = match short {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
+        _ => (2, short),
+    };
+    let body = bytes.get(start..start.checked_add(length)?)?;
+    let unit = match opcode {
+        1 => text(body),
+        9 if length <= 125 => Unit::Ping(body),
+        _ => Unit::Other,
+    };
+    Some((unit, start + length))
+}
+
+fn text(body: &[u8]) -> Unit<'_> {
+    if let Some(at) = body.iter().position(|byte| *byte == Marker::START)
+        && let Some(marker) = Marker::parse(&body[at..])
+    {
+        return Unit::Event(marker);
+    }
+    let says = |kind: &[u8]| body.starts_with(b"{\"type\":\"") && body[9..].starts_with(kind);
+    match () {
+        () if says(b"joined\"") => Unit::Joined,
+        () if says(b"welcome\"") => Unit::Welcome,
+        () if says(b"gap\"") => Unit::Gap,
+        () => Unit::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKER: Marker = Marker { stream: 3, sequence: 9, due_ns: 81 };
+
+    fn payload() -> String {
+        let mut out = Vec::new();
+        MARKER.append_to(&mut out, 256);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn text_frame(text: &str) -> Vec<u8> {
+        let mut frame = vec![0x81];
+        match text.len() {
+            short @ ..126 => frame.push(short as u8),
+            long => frame.extend([126, (long >> 8) as u8, long as u8]),
+        }
+        frame.extend_from_slice(text.as_bytes());
+        frame
+    }
+
+    /// Whatever is cut off, a unit is whole or none.
+    fn check(wire: Wire, bytes: &[u8], expected: Unit<'_>) {
+        for end in 0..bytes.len() {
+            assert_eq!(wire.next_unit(&bytes[..end], 256), None, "cut at {end}");
+        }
+        let mut followed = bytes.to_vec();
+        followed.extend_from_slice(b"event: x\n\n");
+        assert_eq!(wire.next_unit(&followed, 256), Some((expected, bytes.len())));
+    }
+
+    #[test]
+    fn an_sse_block_is_found_whole_or_not_at_all() {
+        let payload = payload();
+        check(Wire::Sse, format!("event: bench\ndata: \"{payload}\"\n\n").as_bytes(), Unit::Event(MARKER));
+        check(Wire::Sse, format!("id: 7-1\nevent: bench\ndata:{payload}\n\n").as_bytes(), Unit::Event(MARKER));
+        check(Wire::Sse, format!("14f\r\ndata: \"{payload}\"\n\n").as_bytes(), Unit::Event(MARKER));
+        check(Wire::Sse, b"event: callboard:gap\ndata: {\"rooms\":[]}\n\n", Unit::Gap);
+        check(Wire::Sse, b"retry: 3000\n: hello\n\n", Unit::Other);
+    }
+
+    #[test]
+    fn a_comment_of_one_newline_does_not_hide_the_event_behind_it() {
+        let block = format!(":\nevent: bench\ndata: \"{}\"\n\n", payload());
+        check(Wire::Sse, block.as_bytes(), Unit::Event(MARKER));
+    }
+
+    #[test]
+    fn a_websocket_frame_is_found_whole_or_not_at_all() {
+        let event = format!(r#"{{"type":"event","room":"r","event":"bench","data":"{}"}}"#, payload());
+        check(Wire::Ws, &text_frame(&event), Unit::Event(MARKER));
+        check(Wire::Ws, &text_frame(r#"{"type":"joined","room":"r"}"#), Unit::Joined);
+        check(Wire::Ws, &text_frame(r#"{"type":"welcome","connection":"1","user":null}"#), Unit::Welcome);
+        check(Wire::Ws, &text_frame(r#"{"type":"gap","rooms":["r"]}"#), Unit::Gap);
+        check(Wire::Ws, b"\x89\x02hi", Unit::Ping(b"hi"));
+        check(Wire::Ws, b"\x88\x02\x03\xe8", Unit::Other);
+    }
+
+    #[test]
+    fn a_length_of_64_bits_is_read_and_an_absurd_one_waits() {
+        let mut frame = vec![0x82, 127, 0, 0, 0, 0, 0, 0, 0, 1, b'x'];
+        assert_eq!(Wire::Ws.next_unit(&frame, 256), Some((Unit::Other, 11)));
+        frame[2..10].fill(0xff);
+        assert_eq!(Wire::Ws.next_unit(&frame, 256), None);
+    }
+
+    #[test]
+    fn a_response_head_gives_its_status_and_length() {
+        assert_eq!(parse_head(b"HTTP/1.1 200 OK\r\na: b\r\n\r\nrest"), Some((200, 25)));
+        assert_eq!(parse_head(b"HTTP/1.1 200 OK\r\na: b\r\n"), None);
+        assert_eq!(parse_head(b"nonsense\r\n\r\n"), Some((0, 12)));
+    }
+}
