@@ -16,7 +16,7 @@ const ROW_OF_FRIENDS: usize = 1;
 /// Who may know a crate; a folder ends in a slash.
 const KNOWN_BY: [(&str, &[&str]); 5] = [
     ("actix", &["src/actors/", "src/broker/", "src/http/", "src/hub/"]),
-    ("actix_web", &["src/http/", "src/hub/"]),
+    ("actix_web", &["src/http/", "src/hub/", "src/cli/mod.rs"]),
     ("actix_web_actors", &["src/http/websocket.rs"]),
     ("redis", &["src/broker/redis.rs", "src/broker/redis/", "src/cli/publish.rs", "src/cli/bench/", "src/bench/"]),
     ("tokio", &["src/actors/", "src/broker/", "src/http/", "src/hub/", "src/cli/", "src/bench/", "src/lifeline.rs"]),

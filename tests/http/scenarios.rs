@@ -11,7 +11,7 @@ use crate::support::{
 /// A listening client of either wire.
 enum Client {
     Stream(Stream),
-    Socket(Socket),
+    Socket(Box<Socket>),
 }
 
 impl Client {
@@ -20,7 +20,7 @@ impl Client {
         let mut socket = Socket::open(hub.address, &format!("/ws?room={room}"));
         socket.expect("welcome");
         socket.expect("joined");
-        [Self::Stream(Stream::open(hub.address, &format!("/sse?room={room}"))), Self::Socket(socket)]
+        [Self::Stream(Stream::open(hub.address, &format!("/sse?room={room}"))), Self::Socket(Box::new(socket))]
     }
 
     fn take(&mut self, count: usize) -> Vec<(String, String)> {
@@ -141,7 +141,14 @@ fn an_event_for_several_rooms_reaches_a_member_of_both_once() {
     let mut stream = Stream::open(hub.address, "/sse?room=a&room=b");
     hub.publish(r#"{"rooms":["a","b"],"data":1}"#);
     hub.publish(r#"{"room":"b","data":2}"#);
-    assert_eq!(stream.take(2).map_data(), ["1", "2"]);
+    assert_eq!(stream.take(2), ["1", "2"].map(|data| ("message".to_owned(), data.to_owned())));
+}
+
+/// Lines of CLIENT LIST.
+fn count_clients(redis: &Redis, filter: &[&str]) -> usize {
+    let mut command = std::process::Command::new("redis-cli");
+    let listed = command.args(["-p", &redis.port.to_string(), "client", "list"]).args(filter).output().expect("redis-cli");
+    String::from_utf8_lossy(&listed.stdout).trim().lines().count()
 }
 
 #[test]
@@ -149,24 +156,7 @@ fn with_redis_many_clients_need_one_subscription_connection() {
     let redis = Redis::start();
     let hub = Setup::new("").variable("REDIS_URL", &redis.url()).start();
     let _clients: Vec<_> = (0..20).map(|number| Stream::open(hub.address, &format!("/sse?room=r{number}&room=all"))).collect();
-    let listed = std::process::Command::new("redis-cli")
-        .args(["-p", &redis.port.to_string(), "client", "list", "type", "pubsub"])
-        .output()
-        .expect("redis-cli");
-    assert_eq!(String::from_utf8_lossy(&listed.stdout).trim().lines().count(), 1);
-    let listed =
-        std::process::Command::new("redis-cli").args(["-p", &redis.port.to_string(), "client", "list"]).output().expect("redis-cli");
+    assert_eq!(count_clients(&redis, &["type", "pubsub"]), 1);
     // Two of the hub, and the one that asks.
-    assert_eq!(String::from_utf8_lossy(&listed.stdout).trim().lines().count(), 3);
-}
-
-/// Only the data of events.
-trait MapData {
-    fn map_data(self) -> Vec<String>;
-}
-
-impl MapData for Vec<(String, String)> {
-    fn map_data(self) -> Vec<String> {
-        self.into_iter().map(|(_, data)| data).collect()
-    }
+    assert_eq!(count_clients(&redis, &[]), 3);
 }

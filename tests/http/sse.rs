@@ -3,6 +3,7 @@
 use crate::support::{
     http,
     hub::Hub,
+    publisher::Publisher,
     sse::{Block, Stream},
 };
 
@@ -68,10 +69,10 @@ fn a_form_is_answered_with_the_same_stream() {
 fn data_cannot_forge_fields() {
     let hub = Hub::start("");
     let mut stream = Stream::open(hub.address, "/sse?room=sse");
-    let mut publisher = crate::support::publisher::Publisher::connect(hub.resp);
+    let mut publisher = Publisher::connect(hub.resp);
     publisher.publish("sse", r#"["e", "one\r\ntwo\revent: forged\nid: forged\n\nlast"]"#);
     let block = stream.next().expect("an event");
-    let data = "one\ntwo\nevent: forged\nid: forged\n\nlast".replace("\n\n", "\n\u{0}\n").replace('\u{0}', "");
+    let data = "one\ntwo\nevent: forged\nid: forged\n\nlast".to_owned();
     assert_eq!(block, Block { event: "e".into(), data, id: None });
 }
 
