@@ -11,19 +11,25 @@ pub struct Redis {
 
 impl Redis {
     pub fn start() -> Self {
-        Self::start_at(free_port(), &[])
+        // Somebody else may take a port between our look and Redis' own.
+        (0..5).find_map(|_| Self::try_start(free_port(), &[])).expect("a free port in five attempts")
     }
 
     pub fn start_at(port: u16, arguments: &[&str]) -> Self {
+        Self::try_start(port, arguments).expect("Redis starts")
+    }
+
+    fn try_start(port: u16, arguments: &[&str]) -> Option<Self> {
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).args(arguments);
         command.current_dir(unique_dir("redis"));
-        let redis = Self { process: Process::spawn(command), port };
-        eventually("Redis answers", || {
-            let is_up = TcpStream::connect(("127.0.0.1", port)).is_ok();
-            (is_up && !Publisher::connect(port).command(&["PING"]).is_empty()).then_some(())
+        let mut redis = Self { process: Process::spawn(command), port };
+        let is_up = eventually("Redis answers", || match redis.process.is_running() {
+            false => Some(false),
+            true if TcpStream::connect(("127.0.0.1", port)).is_err() => None,
+            true => Some(!Publisher::connect(port).command(&["PING"]).is_empty()),
         });
-        redis
+        is_up.then_some(redis)
     }
 
     pub fn url(&self) -> String {
