@@ -1,7 +1,10 @@
 //! What there is one of: the registry, the bridge and its link. Prepared on the main thread, where every mistake of the
 //! configuration shows; started on the first worker's, because each thread that an event crosses costs a wake-up.
 
-use std::{net::TcpListener, sync::Arc};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use actix::{Actor, Addr, AsyncContext};
 
@@ -66,6 +69,11 @@ impl Core {
             bridge_lifeline: watch.lifeline("bridge"),
             config,
         })
+    }
+
+    /// Where the embedded broker takes PUBLISH.
+    pub fn resp_address(&self) -> Option<SocketAddr> {
+        self.resp.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Starts it on this thread.
