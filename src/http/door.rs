@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -24,7 +25,7 @@ use crate::{
         Connection, Outbox, RoomRegistry,
         connection::{ConnectionOptions, ConnectionParts},
         lease::{Capacity, Lease, Tally},
-        messages::{Publish, Reconfigure},
+        messages::{Open, Publish, Reconfigure},
         outbox::OutboxLimits,
     },
     auth::{Identity, Keyring},
@@ -32,7 +33,7 @@ use crate::{
     lifeline::Readiness,
     metrics::Metrics,
     protocol::{
-        ConnectionId, ErrorCode, UserName, sse,
+        ConnectionId, ErrorCode, RoomName, UserName, sse,
         wire::{Heartbeat, Wire, WireName},
     },
 };
@@ -82,7 +83,45 @@ pub struct DoorParts {
 pub struct Started {
     pub id: ConnectionId,
     pub connection: Addr<Connection>,
-    pub outbox: Arc<Outbox>,
+    pub outbox: Leash,
+}
+
+impl Started {
+    /// Registers the connection and joins these rooms; done when the client may be told that it is listening.
+    pub async fn open(&self, rooms: Vec<RoomName>) -> Result<(), ApiError> {
+        let opened = self.connection.send(Open { rooms }).await;
+        opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down"))?.map_err(ApiError::from)
+    }
+}
+
+/// Ends the connection unless something else came to hold it: a client may go, and its handler with it, before the response
+/// has a body.
+pub struct Leash {
+    outbox: Arc<Outbox>,
+    is_held: bool,
+}
+
+impl Leash {
+    /// The connection lives by its own socket from now on.
+    pub fn let_go(&mut self) {
+        self.is_held = false;
+    }
+}
+
+impl Deref for Leash {
+    type Target = Outbox;
+
+    fn deref(&self) -> &Outbox {
+        &self.outbox
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if self.is_held {
+            self.outbox.end();
+        }
+    }
 }
 
 impl Door {
@@ -180,7 +219,7 @@ impl Door {
             WireName::WebSocket | WireName::SocketIo => Arc::clone(&policy.web_socket),
         };
         let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease };
-        Ok(Started { id, connection: Connection::new(parts).start(), outbox })
+        Ok(Started { id, connection: Connection::new(parts).start(), outbox: Leash { outbox, is_held: true } })
     }
 
     /// Whether this peer is on the same machine and speaks for itself: behind a proxy on this machine everybody would be.

@@ -17,7 +17,7 @@ use super::{
     takeover::Takeover,
 };
 use crate::{
-    actors::messages::{Open, Wish},
+    actors::messages::Wish,
     protocol::{
         Command, ErrorCode, Reference,
         wire::{Wire, WireName},
@@ -43,7 +43,7 @@ async fn enter(request: &HttpRequest, payload: Payload, door: &Door) -> Result<H
     let identity = identify(request, &query, door).await?;
     let rooms = query.rooms(&config.http.default_rooms, config.http.max_rooms_per_connection)?;
     let started = door.start(request, Wire::web_socket(config.http.max_frame), identity)?;
-    open(&started).await?;
+    started.open(Vec::new()).await?;
     for room in rooms {
         wish(&started, Command::Join { room, since: None, reference: Reference::default() });
     }
@@ -66,14 +66,6 @@ fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, ac
             actix_web::error::InternalError::from_response(error, response).into()
         }
         other => ApiError::new(ErrorCode::BadRequest, format!("no WebSocket handshake: {other}")).into(),
-    })
-}
-
-async fn open(started: &Started) -> Result<(), ApiError> {
-    let opened = started.connection.send(Open { rooms: Vec::new() }).await;
-    opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down"))?.map_err(|refusal| {
-        started.outbox.end();
-        refusal.into()
     })
 }
 

@@ -109,7 +109,7 @@ fn malformed_requests_and_handshakes_get_their_status() {
             13 => (format!("GET /sse?room={} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n", word.repeat(201)), 400),
             14 => (format!("GET /ws HTTP/1.1\r\nHost: hub\r\nConnection: close\r\nX: {word}\r\n\r\n"), 400),
             15 => (format!("GET /ws HTTP/1.1\r\nHost: hub\r\n{upgrade}Sec-WebSocket-Version: 13\r\nX: {word}\r\n\r\n"), 400),
-            16 => (format!("GET /ws HTTP/1.1\r\nHost: hub\r\n{upgrade}{key}Sec-WebSocket-Version: {}\r\n\r\n", random.below(13)), 426),
+            16 => (format!("GET /ws HTTP/1.1\r\nHost: hub\r\n{upgrade}{key}Sec-WebSocket-Version: {}\r\n\r\n", 20 + random.below(50)), 426),
             _ => (format!("GET /sse?token={word}.{word}.{word} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n"), 401),
         };
         let mut stream = hub.connect();
