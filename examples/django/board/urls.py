@@ -1,4 +1,4 @@
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LoginView
 from django.urls import path
 
 from . import views
@@ -8,5 +8,5 @@ urlpatterns = [
     path("greet/", views.greet),
     path("callboard/auth/", views.who),
     path("login/", LoginView.as_view(template_name="login.html")),
-    path("logout/", LogoutView.as_view()),
+    path("logout/", views.Logout.as_view()),
 ]

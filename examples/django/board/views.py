@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import LogoutView
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
@@ -18,6 +19,15 @@ def board(request):
     response = render(request, "board.html", {"name": name, "hub": settings.CALLBOARD_URL})
     response.set_cookie("callboard_token", callboard.token(name, TOKEN_SECONDS), max_age=TOKEN_SECONDS, httponly=True, samesite="Lax")
     return response
+
+
+class Logout(LogoutView):
+    """The token goes with the session. It is valid until it expires, so keep its life short, or use forward auth."""
+
+    def post(self, request, *args, **kwargs):
+        response = super().post(request, *args, **kwargs)
+        response.delete_cookie("callboard_token")
+        return response
 
 
 @require_GET
