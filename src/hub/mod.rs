@@ -133,7 +133,7 @@ async fn run(config: Config, read: ReadConfig, conformance: bool) -> Result<(), 
     let scheme = |address: String| if certificate.is_some() { address.replacen("http:", "https:", 1) } else { address };
     let addresses: Vec<String> = listeners.iter().map(Listener::to_string).map(scheme).collect();
     let door: Arc<OnceLock<web::Data<Door>>> = Arc::default();
-    let rustls = certificate.as_ref().map(|certificate| certificate.server_config()).transpose()?;
+    let rustls = certificate.as_ref().map(Certificate::server_config).transpose()?;
     let server = open_door(&config, core, Sockets { listeners, rustls }, Arc::clone(&door)).map_err(HubError::Server)?;
     let handle = server.handle();
     let mut serving = actix_web::rt::spawn(server);
