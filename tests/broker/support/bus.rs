@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, Context, Handler, Recipient};
+use actix::{Actor, Addr, Context, Handler};
 use bytes::Bytes;
 use callboard::{
     actors::messages::{AccountForMissed, BridgeRestored, BrokerError, Deliver, Feed, Publish, Published, Subscribe, Unsubscribe},
@@ -293,7 +293,7 @@ impl Listener {
 }
 
 fn said(publication: &Publication) -> (String, String) {
-    let data = publication.event.json_arguments().first().map_or_else(String::new, |data| data.to_string());
+    let data = publication.event.json_arguments().first().map_or_else(String::new, ToString::to_string);
     (publication.event.name.to_string(), data)
 }
 
