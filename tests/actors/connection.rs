@@ -48,7 +48,6 @@ fn options(house: &House) -> Arc<ConnectionOptions> {
         messages_per_second: 5,
         retry: Duration::from_secs(3),
         drain: Duration::from_secs(10),
-        keyring: Arc::new(Keyring::new(None).expect("no keys are no mistake")),
     })
 }
 
