@@ -16,7 +16,7 @@ use actix::{Actor, ActorFuture, AsyncContext, Context, Handler};
 use super::{
     fan_out::{FanOut, Step},
     members::Member,
-    messages::{AddMember, Announce, Deliver, RemoveMember},
+    messages::{AddMember, Announce, ChangeCarrier, Deliver, RemoveMember},
 };
 use crate::{
     config::Overflow,
@@ -118,6 +118,14 @@ impl<N: Unpin + 'static> Handler<RemoveMember> for Group<N> {
         if let (Some(member), Some(farewell)) = (self.fan_out.members.remove(order.connection), order.farewell) {
             member.outbox.push_control(farewell);
         }
+    }
+}
+
+impl<N: Unpin + 'static> Handler<ChangeCarrier> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, order: ChangeCarrier, _: &mut Context<Self>) {
+        self.fan_out.members.change_carrier(order.connection, order.carrier);
     }
 }
 

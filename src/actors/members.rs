@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::RandomState;
 
 use super::outbox::Outbox;
-use crate::protocol::{ConnectionId, Encoding};
+use crate::protocol::{ConnectionId, Encoding, engineio::Carrier};
 
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -41,6 +41,13 @@ impl Members {
         self.index.insert(member.connection, self.places.len());
         self.places.push(Some(member));
         true
+    }
+
+    /// A Socket.IO member moved from polling to a WebSocket.
+    pub fn change_carrier(&mut self, connection: ConnectionId, carrier: Carrier) {
+        if let Some(Some(member)) = self.index.get(&connection).map(|place| &mut self.places[*place]) {
+            member.encoding.change_carrier(carrier);
+        }
     }
 
     pub fn remove(&mut self, connection: ConnectionId) -> Option<Member> {

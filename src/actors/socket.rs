@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice},
     net::Shutdown,
+    os::fd::OwnedFd,
     task::{Context, Poll},
 };
 
@@ -15,6 +16,23 @@ use tokio::net::{TcpStream, UnixStream};
 pub enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+/// A socket on its way from one thread to another, on no reactor.
+#[derive(Debug)]
+pub enum Spare {
+    Tcp(OwnedFd),
+    Unix(OwnedFd),
+}
+
+impl Spare {
+    /// The socket on this thread's reactor. It is non-blocking as its original is.
+    pub fn into_socket(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(fd) => TcpStream::from_std(fd.into()).map(Socket::Tcp),
+            Self::Unix(fd) => UnixStream::from_std(fd.into()).map(Socket::Unix),
+        }
+    }
 }
 
 impl Socket {

@@ -19,14 +19,20 @@ use crate::{
         lease::Capacity,
         messages::Publish,
         outbox::OutboxLimits,
+        session::SessionParts,
+        sessions::Sessions,
     },
     auth::{Identity, Verifier},
     config::Config,
     lifeline::Readiness,
     metrics::Metrics,
     protocol::{
-        ConnectionId, ErrorCode, sse,
-        wire::{Heartbeat, Wire, WireName},
+        ConnectionId, ErrorCode,
+        engineio::Carrier,
+        socketio::{Revision, Spelling},
+        socketio_wire::ping,
+        sse,
+        wire::{Heartbeat, Wire},
     },
 };
 
@@ -37,7 +43,7 @@ pub struct Door {
     pub config: Arc<Config>,
     pub registry: Addr<RoomRegistry>,
     pub publish: Recipient<Publish>,
-    pub verifier: Option<Verifier>,
+    pub verifier: Option<Arc<Verifier>>,
     pub anonymous: Arc<Identity>,
     pub metrics: Metrics,
     pub readiness: Arc<Readiness>,
@@ -48,6 +54,9 @@ pub struct Door {
     next_connection: AtomicU32,
     stream: Arc<ConnectionOptions>,
     web_socket: Arc<ConnectionOptions>,
+    socket_io: Vec<(Revision, Carrier, Arc<ConnectionOptions>)>,
+    /// Connections that polls find by an id.
+    pub sessions: Sessions,
 }
 
 pub struct DoorParts {
@@ -71,6 +80,7 @@ pub struct Started {
 impl Door {
     pub fn new(parts: DoorParts) -> Self {
         let DoorParts { config, registry, publish, verifier, metrics, readiness, node, conformance } = parts;
+        let verifier = verifier.map(Arc::new);
         let options = |heartbeat| {
             Arc::new(ConnectionOptions {
                 registry: registry.clone(),
@@ -79,10 +89,15 @@ impl Door {
                 messages_per_second: config.http.client_rate.per_second,
                 retry: config.http.sse_retry,
                 drain: config.server.drain,
+                verifier: verifier.clone(),
+                connect_timeout: config.socketio.connect_timeout,
             })
         };
         let ping = config.http.ws_ping;
+        let socket_io = |(revision, carrier)| (revision, carrier, options(socket_io_heartbeat(revision, carrier, &config)));
         Self {
+            socket_io: SOCKET_IO_STARTS.map(socket_io).to_vec(),
+            sessions: Sessions::default(),
             stream: options(Heartbeat { bytes: sse::KEEP_ALIVE, every: config.http.sse_keepalive, answer_within: None }),
             web_socket: options(Heartbeat { bytes: PING, every: ping, answer_within: Some(ping) }),
             capacity: Capacity::new(config.server.max_connections),
@@ -101,6 +116,11 @@ impl Door {
 
     /// Starts the connection of a client on this thread, if there is a place for it.
     pub fn start(&self, wire: Wire, identity: Arc<Identity>) -> Result<Started, ApiError> {
+        self.start_with(wire, identity, None)
+    }
+
+    /// As [`Self::start`], with what Socket.IO needs beside.
+    pub fn start_with(&self, wire: Wire, identity: Arc<Identity>, session: Option<Box<SessionParts>>) -> Result<Started, ApiError> {
         if self.readiness.is_draining() {
             return Err(ApiError::new(ErrorCode::Draining, "this node is going down, connect again"));
         }
@@ -111,18 +131,46 @@ impl Door {
         let events = self.config.mailbox.connection;
         let limits = OutboxLimits { events, bytes: events.saturating_mul(self.config.http.max_frame) };
         let outbox = Arc::new(Outbox::new(limits, wire.name(), self.metrics.clone()));
-        let options = match wire.name() {
-            WireName::Sse => Arc::clone(&self.stream),
-            WireName::WebSocket | WireName::SocketIo => Arc::clone(&self.web_socket),
-        };
-        let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease };
+        let options = Arc::clone(self.options_of(&wire));
+        let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease, session };
         Ok(Started { id, connection: Connection::new(parts).start(), outbox })
+    }
+
+    fn options_of(&self, wire: &Wire) -> &Arc<ConnectionOptions> {
+        match wire {
+            Wire::Sse => &self.stream,
+            Wire::WebSocket { .. } | Wire::Echo { .. } => &self.web_socket,
+            Wire::SocketIo(wire) => {
+                let Spelling { revision, carrier } = wire.session().spelling();
+                let start = self.socket_io.iter().find(|start| (start.0, start.1) == (revision, carrier));
+                start.map_or(&self.web_socket, |(.., options)| options)
+            }
+        }
     }
 
     /// Whether this peer is on the same machine and speaks for itself: behind a proxy on this machine everybody would be.
     pub fn is_local(peer: Option<IpAddr>, is_forwarded: bool) -> bool {
         !is_forwarded && peer.is_none_or(|address| address.to_canonical().is_loopback())
     }
+}
+
+/// How Socket.IO connections begin.
+const SOCKET_IO_STARTS: [(Revision, Carrier); 5] = [
+    (Revision::V5, Carrier::WebSocket),
+    (Revision::V5, Carrier::Polling),
+    (Revision::V4, Carrier::WebSocket),
+    (Revision::V4, Carrier::Polling),
+    (Revision::V1, Carrier::Polling),
+];
+
+fn socket_io_heartbeat(revision: Revision, carrier: Carrier, config: &Config) -> Heartbeat {
+    let (interval, timeout) = (config.socketio.ping_interval, config.socketio.ping_timeout);
+    let answer_within = match revision {
+        // The client pings each interval; the hub listens.
+        Revision::V4 => interval + timeout,
+        Revision::V5 | Revision::V1 => timeout,
+    };
+    Heartbeat { bytes: ping(revision, carrier), every: interval, answer_within: Some(answer_within) }
 }
 
 /// 0 in the configuration leaves it to the kernel, and then nothing is watched here either.

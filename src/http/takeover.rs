@@ -14,7 +14,7 @@
 use std::{
     cell::RefCell,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -35,7 +35,7 @@ use super::door::Started;
 use crate::actors::{
     Connection, Outbox,
     messages::{Attach, Listen, Receive},
-    socket::Socket,
+    socket::Spare,
 };
 
 /// Bytes that a client may send right behind its request, before the connection reads by itself.
@@ -43,11 +43,6 @@ const MAX_EARLY_BYTES: usize = 64 * 1024;
 
 /// A duplicate of the client's socket, kept from its acceptance until a handler takes it.
 pub struct SpareSocket(RefCell<Option<Spare>>);
-
-enum Spare {
-    Tcp(OwnedFd),
-    Unix(OwnedFd),
-}
 
 /// For `HttpServer::on_connect`: keeps a duplicate of every plain socket.
 pub fn keep_spare(io: &dyn std::any::Any, extensions: &mut Extensions) {
@@ -64,14 +59,9 @@ pub fn keep_spare(io: &dyn std::any::Any, extensions: &mut Extensions) {
     }
 }
 
-impl Spare {
-    /// The socket on this thread's reactor. It is non-blocking as its original is.
-    fn into_socket(self) -> io::Result<Socket> {
-        match self {
-            Self::Tcp(fd) => TcpStream::from_std(fd.into()).map(Socket::Tcp),
-            Self::Unix(fd) => UnixStream::from_std(fd.into()).map(Socket::Unix),
-        }
-    }
+/// The duplicate of this request's socket, if nobody took it yet.
+pub fn take_spare(request: &HttpRequest) -> Option<Spare> {
+    request.conn_data::<SpareSocket>().and_then(|spare| spare.0.borrow_mut().take())
 }
 
 /// The body of a response whose connection goes on without actix, or with it where there is no plain socket.
@@ -100,9 +90,14 @@ pub struct TakenOver;
 impl Takeover {
     /// `payload`: what the client sends behind its request, where the wire gives it a voice.
     pub fn new(request: &HttpRequest, started: Started, payload: Option<Payload>) -> Self {
-        let spare = request.conn_data::<SpareSocket>().and_then(|spare| spare.0.borrow_mut().take());
+        let spare = take_spare(request);
         let Started { connection, outbox, .. } = started;
         Self { connection, outbox, spare, payload, phase: Phase::Head }
+    }
+
+    /// The body of a connection whose socket actix keeps, and which speaks already.
+    pub fn relaying(connection: Addr<Connection>, outbox: Arc<Outbox>, payload: Payload) -> Self {
+        Self { connection, outbox, spare: None, payload: Some(payload), phase: Phase::Body }
     }
 
     /// Whether the connection will own the socket: then nothing may come after this response.

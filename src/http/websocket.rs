@@ -45,7 +45,7 @@ pub async fn echo(request: HttpRequest, payload: Payload, door: Data<Door>) -> R
     Ok(answer(&request, &mut handshake, started, payload))
 }
 
-fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, actix_web::Error> {
+pub(super) fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, actix_web::Error> {
     ws::handshake_with_protocols(request, &[SUBPROTOCOL]).map_err(|error| match error {
         // With the version that it could try instead (RFC 6455 §4.4).
         HandshakeError::UnsupportedVersion => {
@@ -57,7 +57,7 @@ fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, ac
     })
 }
 
-async fn open(started: &Started) -> Result<(), ApiError> {
+pub(super) async fn open(started: &Started) -> Result<(), ApiError> {
     let opened = started.connection.send(Open { rooms: Vec::new() }).await;
     opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down"))?.map_err(|refusal| {
         started.outbox.end();
