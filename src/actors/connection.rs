@@ -35,7 +35,8 @@ use crate::{
 
 /// Control messages that may wait for a connection. Events never pass its mailbox.
 const CONTROL_MAILBOX: usize = 64;
-/// Messages over the rate that are answered with an error, before the connection is closed.
+/// Messages over the rate that are answered with an error, before the connection is closed. A client that rests until its
+/// burst is whole again starts anew.
 const RATE_WARNINGS: u32 = 20;
 
 /// What is the same for all connections of a wire on a worker. Shared, because each copy of an address costs two allocations.
@@ -120,7 +121,11 @@ impl Connection {
     }
 
     fn is_within_rate(&mut self) -> bool {
-        self.allowance.take(Instant::now())
+        let is_within = self.allowance.take(Instant::now());
+        if self.allowance.is_full() {
+            self.rate_warnings = 0;
+        }
+        is_within
     }
 
     fn warn_of_rate(&mut self, reference: Reference) {
@@ -334,6 +339,8 @@ impl Handler<Open> for Connection {
         Box::pin(opened.into_actor(self).map(|opened, connection, ctx| {
             if opened.is_ok() {
                 connection.begin_session(ctx);
+            } else {
+                ctx.stop();
             }
             opened
         }))

@@ -16,7 +16,7 @@ use crate::{
         engineio::Carrier,
         socketio::{Namespace, Revision, decode::auth_field},
         socketio_session::ConnectRequest,
-        socketio_wire::{Post as PostedPackets, SocketIoWire},
+        socketio_wire::{Manner, Post as PostedPackets, SocketIoWire},
         wire::Wire,
     },
 };
@@ -41,7 +41,7 @@ impl Connection {
     /// The registry knows the connection: what the client need not ask for happens, and what it must is waited for.
     pub(super) fn begin_session(&mut self, ctx: &mut Context<Self>) {
         let timeout = self.parts.options.connect_timeout;
-        let Some(wire) = self.socket_io() else { return };
+        let Some(wire) = self.socket_io().filter(|wire| wire.manner() != Manner::EngineEcho) else { return };
         if wire.session().spelling().revision != Revision::V5 {
             let root = ConnectRequest { namespace: Namespace::root(), auth: None, query: None };
             return self.admit(root, ctx);
@@ -78,7 +78,8 @@ impl Connection {
         };
         let token = request.auth.as_deref().and_then(|auth| auth_field(auth, "token"));
         let token = token.or_else(|| request.query.as_deref().and_then(in_query));
-        let Some(token) = token.filter(|token| !token.is_empty()) else {
+        let is_asked = matches!(&self.parts.wire, Wire::SocketIo(wire) if wire.manner() == Manner::Hub);
+        let Some(token) = token.filter(|token| is_asked && !token.is_empty()) else {
             let refusal = self.parts.session.as_ref().and_then(|session| session.refusal.clone());
             // Who showed a good token for another namespace is known.
             return match refusal {

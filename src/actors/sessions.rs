@@ -39,6 +39,8 @@ pub struct SessionPlace {
 /// One session, as requests meet it.
 pub struct Session {
     pub revision: Revision,
+    /// The client said at its handshake that it takes text alone.
+    pub is_text: bool,
     pub connection: Addr<Connection>,
     pub outbox: Arc<Outbox>,
     /// A client of which nothing was heard for so long is gone.
@@ -125,7 +127,7 @@ impl Drop for SessionPlace {
 impl Session {
     pub fn new(revision: Revision, connection: Addr<Connection>, outbox: Arc<Outbox>, patience: Duration) -> Self {
         let state = State { carrier: CarrierState::Polling, is_posting: false, next_poll: 1, heard_at: Instant::now() };
-        Self { revision, connection, outbox, patience, state: Mutex::new(state), poll: AtomicU64::new(0) }
+        Self { revision, is_text: false, connection, outbox, patience, state: Mutex::new(state), poll: AtomicU64::new(0) }
     }
 
     /// Polling clients are asked here too: the pulse looks a little later than the client counts.
@@ -137,6 +139,11 @@ impl Session {
             self.outbox.end();
         }
         self.outbox.is_ended()
+    }
+
+    #[must_use]
+    pub fn with_text(self, is_text: bool) -> Self {
+        Self { is_text, ..self }
     }
 
     fn note_heard(state: &mut State) {

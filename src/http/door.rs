@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -17,7 +18,7 @@ use crate::{
         Connection, Outbox, RoomRegistry,
         connection::{ConnectionOptions, ConnectionParts},
         lease::Capacity,
-        messages::Publish,
+        messages::{Open, Publish},
         outbox::OutboxLimits,
         session::SessionParts,
         sessions::Sessions,
@@ -27,7 +28,7 @@ use crate::{
     lifeline::Readiness,
     metrics::Metrics,
     protocol::{
-        ConnectionId, ErrorCode,
+        ConnectionId, ErrorCode, RoomName,
         engineio::Carrier,
         socketio::{Revision, Spelling},
         socketio_wire::ping,
@@ -74,7 +75,56 @@ pub struct DoorParts {
 pub struct Started {
     pub id: ConnectionId,
     pub connection: Addr<Connection>,
-    pub outbox: Arc<Outbox>,
+    pub outbox: Leash,
+}
+
+impl Started {
+    /// Registers the connection and joins these rooms; done when the client may be told that it is listening.
+    pub async fn open(&self, rooms: Vec<RoomName>) -> Result<(), ApiError> {
+        let opened = self.connection.send(Open { rooms }).await;
+        opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down"))?.map_err(ApiError::from)
+    }
+}
+
+/// Ends the connection unless something else came to hold it: a client may go, and its handler with it, before the response
+/// has a body.
+pub struct Leash {
+    outbox: Arc<Outbox>,
+    is_held: bool,
+}
+
+impl Leash {
+    /// For a body that takes over a connection which nothing else will hold.
+    pub fn hold(outbox: Arc<Outbox>) -> Self {
+        Self { outbox, is_held: true }
+    }
+
+    /// The connection lives by polls from now on.
+    pub fn release(mut self) -> Arc<Outbox> {
+        self.is_held = false;
+        Arc::clone(&self.outbox)
+    }
+
+    /// The connection lives by its own socket from now on.
+    pub fn let_go(&mut self) {
+        self.is_held = false;
+    }
+}
+
+impl Deref for Leash {
+    type Target = Outbox;
+
+    fn deref(&self) -> &Outbox {
+        &self.outbox
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if self.is_held {
+            self.outbox.end();
+        }
+    }
 }
 
 impl Door {
@@ -133,7 +183,7 @@ impl Door {
         let outbox = Arc::new(Outbox::new(limits, wire.name(), self.metrics.clone()));
         let options = Arc::clone(self.options_of(&wire));
         let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease, session };
-        Ok(Started { id, connection: Connection::new(parts).start(), outbox })
+        Ok(Started { id, connection: Connection::new(parts).start(), outbox: Leash::hold(outbox) })
     }
 
     fn options_of(&self, wire: &Wire) -> &Arc<ConnectionOptions> {

@@ -77,7 +77,7 @@ impl Core {
         let mut started = None;
         // Each needs the other's address.
         let registry = RoomRegistry::create(|ctx| {
-            let reports = Reports { restored: ctx.address().recipient(), overflowed: ctx.address().recipient() };
+            let reports = Reports { restored: ctx.address().recipient() };
             let bridge = RedisBridge::create(|bridge| {
                 let mut actor = RedisBridge::new(bridge_parts(reports));
                 actor.attach(link(

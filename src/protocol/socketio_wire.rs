@@ -52,6 +52,10 @@ impl SocketIoWire {
         &self.session
     }
 
+    pub fn manner(&self) -> Manner {
+        self.manner
+    }
+
     pub fn is_polling(&self) -> bool {
         self.session.spelling().carrier == Carrier::Polling
     }

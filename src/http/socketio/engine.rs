@@ -15,7 +15,7 @@ use super::{
         origin::{self, Page},
         query::Query,
         takeover::Takeover,
-        websocket::{handshake, open},
+        websocket::handshake,
     },
     admit, new_wire, poll, readable, serves, upgrade,
 };
@@ -139,11 +139,12 @@ async fn open_polling(asked: &Asked, door: &Door) -> Result<HttpResponse, Failed
     let sid = place.id().to_owned();
     parts.place = Some(place);
     let started = door.start_with(new_wire(door, revision, Carrier::Polling, asked.manner), identity, Some(Box::new(parts)))?;
-    open(&started).await?;
+    started.open(Vec::new()).await?;
     let Started { connection, outbox, .. } = started;
     connection.do_send(Listen);
     let patience = door.config.socketio.ping_interval + door.config.socketio.ping_timeout;
-    door.sessions.insert(&sid, Session::new(revision, connection, outbox, patience));
+    let session = Session::new(revision, connection, outbox.release(), patience);
+    door.sessions.insert(&sid, session.with_text(form_of(asked) == Form::Text));
     let unit = open_packet(&sid, &["websocket"], door).ready(asked.version, Carrier::Polling);
     // What else waits is the first poll's: clients of version 3 read the open packet alone.
     let form = match form_of(asked) {
@@ -160,7 +161,7 @@ async fn open_web_socket(asked: &Asked, payload: Payload, door: &Door) -> Result
     let place = door.sessions.reserve().map_err(no_randomness)?;
     let wire = new_wire(door, Revision::of(asked.version), Carrier::WebSocket, asked.manner);
     let started = door.start_with(wire, identity, Some(Box::new(parts)))?;
-    open(&started).await?;
+    started.open(Vec::new()).await?;
     started.outbox.push_first(open_packet(place.id(), &[], door).ready(asked.version, Carrier::WebSocket));
     Ok(handshake.body(Takeover::new(&asked.request, started, Some(payload))).map_into_boxed_body())
 }

@@ -14,7 +14,7 @@ use super::{
         error::ApiError,
         origin::{self, Page},
         query::Query,
-        websocket::{handshake as web_socket_handshake, open},
+        websocket::handshake as web_socket_handshake,
     },
     admit,
     engine::{Failed, no_randomness},
@@ -82,13 +82,13 @@ async fn open_session(request: &HttpRequest, query: &Query, door: &Door) -> Resu
     let sid = place.id().to_owned();
     parts.place = Some(place);
     let started = door.start_with(new_wire(door, Revision::V1, Carrier::Polling, Manner::Hub), identity, Some(Box::new(parts)))?;
-    open(&started).await?;
+    started.open(Vec::new()).await?;
     let Started { connection, outbox, .. } = started;
     connection.do_send(Listen);
     // Polls come more often than heartbeats where the interval is long.
     let options = &door.config.socketio;
     let silence = options.ping_interval.max(POLL_TURN) + options.ping_timeout;
-    door.sessions.insert(&sid, Session::new(Revision::V1, connection, outbox, silence));
+    door.sessions.insert(&sid, Session::new(Revision::V1, connection, outbox.release(), silence));
     let seconds = Duration::from_secs(silence.as_secs().max(1) + u64::from(silence.subsec_nanos() > 0));
     Ok(socketio_legacy::handshake(&sid, seconds, seconds))
 }

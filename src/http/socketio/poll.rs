@@ -94,13 +94,18 @@ pub async fn answer(asked: &Asked, session: Found) -> Result<HttpResponse, Faile
         }
         PollStart::Refused => return Err(Refusal::BadRequest.into()),
     };
+    let is_text = session.is_text;
     let polled = Waiting::new(session, number, true).polled(is_brief.then_some(BRIEF)).await;
     let units = match polled {
         Polled::Units(units) => units,
         Polled::Nothing => vec![Packet::Noop.ready(asked.version, Carrier::Polling)],
         Polled::Over => return Err(Refusal::UnknownSession.into()),
     };
-    let body = polling::body(asked.version, form_of(asked), &units);
+    let form = match form_of(asked) {
+        Form::Octets if is_text => Form::Text,
+        form => form,
+    };
+    let body = polling::body(asked.version, form, &units);
     Ok(readable(&asked.page, body.content_type, body.bytes))
 }
 

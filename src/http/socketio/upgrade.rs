@@ -20,6 +20,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::{
     super::{
+        door::Leash,
         takeover::{TakenOver, Takeover, take_spare},
         websocket::handshake,
     },
@@ -179,7 +180,7 @@ impl Mover {
             }
             Some(payload) => {
                 let session = &self.session;
-                let relay = Takeover::relaying(session.connection.clone(), Arc::clone(&session.outbox), payload);
+                let relay = Takeover::relaying(session.connection.clone(), Leash::hold(Arc::clone(&session.outbox)), payload);
                 self.phase = Phase::Relaying(relay);
                 cx.waker().wake_by_ref();
                 Poll::Pending
