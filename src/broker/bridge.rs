@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     protocol::{
         ConnectionId, Publication, Target,
-        dialect::{Delivery, Emit, callboard},
+        dialect::{Delivery, Emit, MAX_PAYLOAD_BYTES, callboard},
         source::{Decoded, Destination, Sources},
     },
 };
@@ -372,6 +372,11 @@ impl Handler<Publish> for RedisBridge {
         event.id = Some(id.clone());
         let key = (targets.len() > 1).then(|| duplicate_key(&id));
         let payload = Bytes::from(callboard::encode(&event, &except, key));
+        // No node would take it.
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            let refused = format!("the event has {} bytes, more than {MAX_PAYLOAD_BYTES}", payload.len());
+            return Box::pin(future::ready(Err(BrokerError::Refused(refused))));
+        }
         let expected = targets.iter().filter(|target| self.routes.contains_key(*target)).count();
         let told = (expected > 0 && self.is_up).then(|| {
             let (receipt, told) = Receipt::new();

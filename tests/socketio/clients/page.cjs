@@ -11,7 +11,7 @@ const isLegacy = name === "sioc0";
 const agent = new http.Agent({ keepAlive: true });
 
 const EVENTS = 300;
-const PATIENCE = 20000;
+const PATIENCE = 10000;
 
 setTimeout(() => fail("gave up waiting"), PATIENCE).unref();
 
