@@ -72,8 +72,8 @@ fn a_polling_client_of_version_3_is_connected_unasked_and_reads_lengths() {
     assert_eq!(hub.get(&path).body, "2:40");
     assert_eq!(hub.post(&path, "1:2").body, "ok");
     assert_eq!(hub.get(&path).body, "1:3");
-    assert_eq!(hub.post(&path, r#"25:42["subscribe","demo-é😀"]"#).body, "ok");
-    assert_eq!(hub.get(&path).body, r#"22:42["joined","demo-é😀"]"#);
+    assert_eq!(hub.post(&path, r#"26:42["subscribe","demo-é😀"]"#).body, "ok");
+    assert_eq!(hub.get(&path).body, r#"23:42["joined","demo-é😀"]"#);
     let binary = [&[0, 5, 0, 255][..], br#"451-["b","demo-x",{"_placeholder":true,"num":0}]"#].concat();
     assert_eq!(binary.len(), 4 + 48);
     let framed = [&[0, 4, 8, 255][..], &binary[4..], &[1, 3, 255, 4, 1, 2]].concat();
@@ -151,7 +151,7 @@ fn a_session_whose_new_socket_fails_goes_on_polling() {
 
 #[test]
 fn a_polling_client_that_answers_no_ping_is_closed() {
-    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__PING_INTERVAL", "200ms"), ("CALLBOARD_SOCKETIO__PING_TIMEOUT", "200ms")]);
+    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__PING_INTERVAL", "1s"), ("CALLBOARD_SOCKETIO__PING_TIMEOUT", "1s")]);
     let path = hub.session();
     assert_eq!(hub.get(&path).body, "2", "the hub pings");
     assert_eq!(hub.get(&path).body, "1", "who does not answer is closed");

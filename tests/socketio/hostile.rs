@@ -39,7 +39,7 @@ fn a_packet_that_breaks_the_protocol_ends_its_session_alone() {
 
 #[test]
 fn attachments_are_exactly_those_that_were_announced() {
-    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__MAX_PAYLOAD", "1KB")]);
+    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__MAX_PAYLOAD", "1KiB")]);
     let announce = r#"452-["a","demo",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
     let mut unannounced = hub.connected();
     unannounced.send_bytes(&[1]);
@@ -57,12 +57,12 @@ fn attachments_are_exactly_those_that_were_announced() {
 
 #[test]
 fn a_frame_or_body_over_max_payload_is_not_read() {
-    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__MAX_PAYLOAD", "1KB")]);
+    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__MAX_PAYLOAD", "1KiB")]);
     let mut socket = hub.connected();
     socket.send(&format!("42[\"a\",\"{}\"]", "x".repeat(2000)));
     assert_eq!(socket.close_code(), 1009);
     let path = hub.session();
-    let refused = hub.post(&path, "4".repeat(1001));
+    let refused = hub.post(&path, "4".repeat(1025));
     assert_eq!((refused.status, refused.body.as_str()), (413, ""));
     assert_eq!(hub.post(&path, format!("42[\"a\",\"{}\"]", "x".repeat(900))).body, "ok", "the session lives");
 }
@@ -88,10 +88,9 @@ fn the_thirty_third_namespace_is_refused_and_so_are_thousands() {
 fn who_connects_namespaces_without_pause_is_closed() {
     let hub = Hub::start(&[("CALLBOARD_HTTP__CLIENT_RATE", "5/s")]);
     let mut socket = hub.connected();
-    for _ in 0..20 {
+    for n in 0..20 {
         // The hub may be gone already.
-        let _ = socket.0.send("40/a,".into());
-        let _ = socket.0.send("41/a,".into());
+        let _ = socket.0.send(format!("40/n{n},").into());
     }
     assert_eq!(socket.close_code(), 1008);
 }
@@ -99,8 +98,8 @@ fn who_connects_namespaces_without_pause_is_closed() {
 #[test]
 fn sessions_that_are_opened_and_abandoned_leave_nothing() {
     let short = [
-        ("CALLBOARD_SOCKETIO__PING_INTERVAL", "100ms"),
-        ("CALLBOARD_SOCKETIO__PING_TIMEOUT", "100ms"),
+        ("CALLBOARD_SOCKETIO__PING_INTERVAL", "1s"),
+        ("CALLBOARD_SOCKETIO__PING_TIMEOUT", "1s"),
         ("CALLBOARD_SERVER__MAX_CONNECTIONS", "40"),
     ];
     let hub = Hub::start(&short);
@@ -118,7 +117,7 @@ fn sessions_that_are_opened_and_abandoned_leave_nothing() {
 
 #[test]
 fn a_session_without_a_namespace_is_closed() {
-    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__CONNECT_TIMEOUT", "100ms")]);
+    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__CONNECT_TIMEOUT", "1s")]);
     let mut socket = hub.web_socket("/socket.io/?EIO=4&transport=websocket").expect("a WebSocket");
     assert!(socket.text().starts_with('0'));
     assert_eq!(socket.close_code(), 1001);

@@ -23,7 +23,7 @@ fn a_page_of_2012_polls() {
     assert!(told.contains(r#"6:::1+[{"ok":true}]"#), "{told}");
     hub.publish(r#"{"room":"default_room","event":"myevent","data":"é😀"}"#);
     hub.publish(r#"{"room":"default_room","event":"bare"}"#);
-    let expected = "\u{fffd}36\u{fffd}5:::{\"name\":\"myevent\",\"args\":[\"é😀\"]}\u{fffd}19\u{fffd}5:::{\"name\":\"bare\"}";
+    let expected = "\u{fffd}37\u{fffd}5:::{\"name\":\"myevent\",\"args\":[\"é😀\"]}\u{fffd}19\u{fffd}5:::{\"name\":\"bare\"}";
     assert_eq!(hub.get(&path).body, expected);
 }
 
@@ -42,7 +42,7 @@ fn a_script_polls_and_posts_a_form() {
 
 #[test]
 fn a_web_socket_carries_a_session_that_has_not_polled() {
-    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__PING_INTERVAL", "100ms")]);
+    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__PING_INTERVAL", "1s")]);
     let sid = hub.get("/socket.io/1/").body.split(':').next().expect("an id").to_owned();
     let mut socket = hub.web_socket(&format!("/socket.io/1/websocket/{sid}")).expect("a WebSocket");
     assert_eq!(socket.text(), "1::");

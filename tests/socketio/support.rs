@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -14,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Hub {
     process: Child,
+    /// Held, for the hub has more to say.
+    _stdout: BufReader<ChildStdout>,
     pub address: String,
 }
 
@@ -42,11 +44,11 @@ impl Hub {
             .stderr(Stdio::null())
             .spawn()
             .expect("the hub starts");
-        let stdout = process.stdout.take().expect("a pipe");
+        let mut stdout = BufReader::new(process.stdout.take().expect("a pipe"));
         let mut first = String::new();
-        BufReader::new(stdout).read_line(&mut first).expect("the hub says where it listens");
+        stdout.read_line(&mut first).expect("the hub says where it listens");
         let address = first.trim().rsplit_once("http://").expect("an address").1.to_owned();
-        Self { process, address }
+        Self { process, _stdout: stdout, address }
     }
 
     pub fn url(&self) -> String {
