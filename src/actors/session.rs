@@ -55,12 +55,33 @@ impl Connection {
 
     /// Decides on a namespace: whoever is known may connect each.
     pub(super) fn admit(&mut self, request: ConnectRequest, ctx: &mut Context<Self>) {
-        match self.identify(&request) {
+        let Some(token) = self.token(&request) else {
+            let identity = self.handshake_identity();
+            return self.decide(request, identity, ctx);
+        };
+        let keyring = Arc::clone(&self.parts.options.keyring);
+        let verified = async move { keyring.verify(&token).await };
+        ctx.spawn(verified.into_actor(self).map(move |verified, connection, ctx| {
+            let identity = verified.map_err(|error| Refusal::new(ErrorCode::Unauthorized, error.to_string()));
+            connection.decide(request, identity.map(Arc::new), ctx);
+        }));
+    }
+
+    fn decide(&mut self, request: ConnectRequest, identity: Result<Arc<Identity>, Refusal>, ctx: &mut Context<Self>) {
+        let known = &self.parts.identity;
+        let identity = identity.and_then(|identity| match known.is_anonymous() || known.user == identity.user {
+            true => Ok(identity),
+            false => Err(Refusal::new(ErrorCode::Unauthorized, "this connection is another user's")),
+        });
+        match identity {
             Err(refusal) => self.refuse_namespace(&request, &refusal),
             Ok(identity) => {
                 let is_news = identity != self.parts.identity;
                 let wants_own_events = request.namespace.is_root() && identity.user.is_some();
                 self.parts.identity = identity;
+                if is_news {
+                    self.watch_expiry(ctx);
+                }
                 if is_news || wants_own_events {
                     self.introduce(request, wants_own_events, ctx);
                 } else {
@@ -70,32 +91,25 @@ impl Connection {
         }
     }
 
-    /// Who asks. A token in `auth` or in the namespace's query counts before the handshake's, and a connection is one user's.
-    fn identify(&self, request: &ConnectRequest) -> Result<Arc<Identity>, Refusal> {
+    /// The token of a namespace, in its `auth` or its query. It counts before the handshake's.
+    fn token(&self, request: &ConnectRequest) -> Option<String> {
         let in_query = |query: &str| {
             let mut pairs = form_urlencoded::parse(query.as_bytes());
             pairs.find_map(|(name, value)| (name == "token").then(|| value.into_owned()))
         };
+        let is_asked = matches!(&self.parts.wire, Wire::SocketIo(wire) if wire.manner() == Manner::Hub);
         let token = request.auth.as_deref().and_then(|auth| auth_field(auth, "token"));
         let token = token.or_else(|| request.query.as_deref().and_then(in_query));
-        let is_asked = matches!(&self.parts.wire, Wire::SocketIo(wire) if wire.manner() == Manner::Hub);
-        let Some(token) = token.filter(|token| is_asked && !token.is_empty()) else {
-            let refusal = self.parts.session.as_ref().and_then(|session| session.refusal.clone());
-            // Who showed a good token for another namespace is known.
-            return match refusal {
-                Some(refusal) if self.parts.identity.is_anonymous() => Err(refusal),
-                _ => Ok(Arc::clone(&self.parts.identity)),
-            };
-        };
-        let unauthorized = |message: String| Refusal::new(ErrorCode::Unauthorized, message);
-        let Some(verifier) = &self.parts.options.verifier else {
-            return Err(unauthorized("this hub reads no tokens: set auth.jwt, or send none".into()));
-        };
-        let identity = verifier.verify(&token).map_err(|error| unauthorized(error.to_string()))?;
-        if !self.parts.identity.is_anonymous() && self.parts.identity.user != identity.user {
-            return Err(unauthorized("this connection is another user's".into()));
+        token.filter(|token| is_asked && !token.is_empty())
+    }
+
+    /// Whoever the handshake proved, or an earlier namespace did.
+    fn handshake_identity(&self) -> Result<Arc<Identity>, Refusal> {
+        let refusal = self.parts.session.as_ref().and_then(|session| session.refusal.clone());
+        match refusal {
+            Some(refusal) if self.parts.identity.is_anonymous() => Err(refusal),
+            _ => Ok(Arc::clone(&self.parts.identity)),
         }
-        Ok(Arc::new(identity))
     }
 
     /// Tells the registry who this is, then the client that it is connected.

@@ -143,7 +143,11 @@ impl Wire {
     /// The last bytes; `retry` is when an SSE client should come back.
     pub fn goodbye(&self, reason: CloseReason, retry: Duration) -> SmallVec<[Bytes; 2]> {
         match self {
-            Self::Sse => matches!(reason, CloseReason::Draining).then(|| sse::goodbye(retry)).into_iter().collect(),
+            Self::Sse => match reason {
+                CloseReason::Draining => SmallVec::from_iter([sse::goodbye(retry)]),
+                CloseReason::Disconnected => SmallVec::from_iter([sse::dismissal()]),
+                _ => SmallVec::new(),
+            },
             Self::WebSocket { .. } | Self::Echo { .. } => SmallVec::from_iter([websocket::close(reason.code(), reason.text())]),
             Self::SocketIo(wire) => wire.goodbye(reason),
         }

@@ -166,13 +166,6 @@ impl Socket {
         }
     }
 
-    pub fn bytes(&mut self) -> Vec<u8> {
-        match self.0.read().expect("a message") {
-            Message::Binary(bytes) => bytes.to_vec(),
-            other => panic!("{other:?} is not binary"),
-        }
-    }
-
     /// The code of the close frame that comes, whatever comes before it.
     pub fn close_code(&mut self) -> u16 {
         loop {

@@ -63,7 +63,7 @@ impl From<ApiError> for Failed {
 
 pub async fn answer(request: HttpRequest, payload: Payload, door: Data<Door>, manner: Manner) -> HttpResponse {
     let is_upgrade = request.headers().contains_key(header::UPGRADE);
-    let Ok(page) = origin::check(&request, &door.config.http.allowed_origins) else {
+    let Ok(page) = origin::check(&request, &door.config().http.allowed_origins) else {
         return refused(&Page::default(), Refusal::Forbidden, is_upgrade);
     };
     if *request.method() == Method::OPTIONS {
@@ -134,15 +134,17 @@ fn refused(page: &Page, refusal: Refusal, is_upgrade: bool) -> HttpResponse {
 #[expect(clippy::disallowed_methods, reason = "once per connection")]
 async fn open_polling(asked: &Asked, door: &Door) -> Result<HttpResponse, Failed> {
     let revision = Revision::of(asked.version);
-    let (identity, mut parts) = admit(&asked.request, &asked.query, door)?;
+    let (identity, mut parts) = admit(&asked.request, &asked.query, door).await?;
     let place = door.sessions.reserve().map_err(no_randomness)?;
     let sid = place.id().to_owned();
     parts.place = Some(place);
-    let started = door.start_with(new_wire(door, revision, Carrier::Polling, asked.manner), identity, Some(Box::new(parts)))?;
+    let started =
+        door.start_with(&asked.request, new_wire(door, revision, Carrier::Polling, asked.manner), identity, Some(Box::new(parts)))?;
     started.open(Vec::new()).await?;
     let Started { connection, outbox, .. } = started;
     connection.do_send(Listen);
-    let patience = door.config.socketio.ping_interval + door.config.socketio.ping_timeout;
+    let options = &door.config().socketio;
+    let patience = options.ping_interval + options.ping_timeout;
     let session = Session::new(revision, connection, outbox.release(), patience);
     door.sessions.insert(&sid, session.with_text(form_of(asked) == Form::Text));
     let unit = open_packet(&sid, &["websocket"], door).ready(asked.version, Carrier::Polling);
@@ -157,17 +159,18 @@ async fn open_polling(asked: &Asked, door: &Door) -> Result<HttpResponse, Failed
 
 async fn open_web_socket(asked: &Asked, payload: Payload, door: &Door) -> Result<HttpResponse, Failed> {
     let mut handshake = handshake(&asked.request).map_err(Failed::Handshake)?;
-    let (identity, parts) = admit(&asked.request, &asked.query, door)?;
+    let (identity, parts) = admit(&asked.request, &asked.query, door).await?;
     let place = door.sessions.reserve().map_err(no_randomness)?;
     let wire = new_wire(door, Revision::of(asked.version), Carrier::WebSocket, asked.manner);
-    let started = door.start_with(wire, identity, Some(Box::new(parts)))?;
+    let started = door.start_with(&asked.request, wire, identity, Some(Box::new(parts)))?;
     started.open(Vec::new()).await?;
     started.outbox.push_first(open_packet(place.id(), &[], door).ready(asked.version, Carrier::WebSocket));
     Ok(handshake.body(Takeover::new(&asked.request, started, Some(payload))).map_into_boxed_body())
 }
 
 fn open_packet<'a>(sid: &'a str, upgrades: &'a [&'a str], door: &Door) -> Open<'a> {
-    let options = &door.config.socketio;
+    let config = door.config();
+    let options = &config.socketio;
     Open {
         sid,
         upgrades,

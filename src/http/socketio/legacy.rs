@@ -53,7 +53,7 @@ pub async fn handshake(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 
 /// The origin's check and the preflight, which come before all else.
 fn look(request: &HttpRequest, door: &Door) -> Result<(Query, Page), HttpResponse> {
-    let page = origin::check(request, &door.config.http.allowed_origins).map_err(|error| error.error_response())?;
+    let page = origin::check(request, &door.config().http.allowed_origins).map_err(|error| error.error_response())?;
     if *request.method() == Method::OPTIONS {
         return Err(page.preflight(request, "GET, POST, OPTIONS"));
     }
@@ -74,19 +74,20 @@ fn index(query: &Query, name: &str) -> Option<u32> {
 
 #[expect(clippy::disallowed_methods, reason = "once per connection")]
 async fn open_session(request: &HttpRequest, query: &Query, door: &Door) -> Result<String, ApiError> {
-    let (identity, mut parts) = admit(request, query, door)?;
+    let (identity, mut parts) = admit(request, query, door).await?;
     if let Some(refusal) = parts.refusal {
         return Err(refusal.into());
     }
     let place = door.sessions.reserve().map_err(no_randomness)?;
     let sid = place.id().to_owned();
     parts.place = Some(place);
-    let started = door.start_with(new_wire(door, Revision::V1, Carrier::Polling, Manner::Hub), identity, Some(Box::new(parts)))?;
+    let started = door.start_with(request, new_wire(door, Revision::V1, Carrier::Polling, Manner::Hub), identity, Some(Box::new(parts)))?;
     started.open(Vec::new()).await?;
     let Started { connection, outbox, .. } = started;
     connection.do_send(Listen);
     // Polls come more often than heartbeats where the interval is long.
-    let options = &door.config.socketio;
+    let config = door.config();
+    let options = &config.socketio;
     let silence = options.ping_interval.max(POLL_TURN) + options.ping_timeout;
     door.sessions.insert(&sid, Session::new(Revision::V1, connection, outbox.release(), silence));
     let seconds = Duration::from_secs(silence.as_secs().max(1) + u64::from(silence.subsec_nanos() > 0));
@@ -148,7 +149,7 @@ async fn poll(session: Arc<Session>) -> String {
 }
 
 async fn take_post(payload: Payload, session: &Arc<Session>, is_form: bool, door: &Door) -> Result<(), Failed> {
-    let mut body = read_post(payload, session, door.config.socketio.max_payload).await?;
+    let mut body = read_post(payload, session, door.config().socketio.max_payload).await?;
     let malformed = || ApiError::new(ErrorCode::BadRequest, "the form's field d is no payload");
     if is_form {
         body = jsonp::posted_legacy(&body).ok_or_else(malformed)?.into();

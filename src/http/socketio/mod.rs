@@ -41,7 +41,7 @@ pub fn conformance_config() -> SocketIo {
 }
 
 pub fn routes(app: &mut ServiceConfig, door: &Data<Door>) {
-    if door.config.socketio.protocols.is_empty() {
+    if door.config().socketio.protocols.is_empty() {
         return;
     }
     app.service(web::resource("/socket.io/").route(web::to(engine_of_hub)));
@@ -71,19 +71,20 @@ fn serves(door: &Door, revision: Revision) -> bool {
         Revision::V4 => 4,
         Revision::V5 => 5,
     };
-    door.config.socketio.protocols.contains(&number)
+    door.config().socketio.protocols.contains(&number)
 }
 
 fn new_wire(door: &Door, revision: Revision, carrier: Carrier, manner: Manner) -> Wire {
-    let max_payload = door.config.socketio.max_payload;
-    let limits = Limits { attachment_bytes: max_payload, rooms: door.config.http.max_rooms_per_connection };
+    let config = door.config();
+    let max_payload = config.socketio.max_payload;
+    let limits = Limits { attachment_bytes: max_payload, rooms: config.http.max_rooms_per_connection };
     Wire::SocketIo(Box::new(SocketIoWire::new(revision, carrier, limits, max_payload, manner)))
 }
 
 /// Who the handshake proves. Nobody yet is no refusal of the handshake: protocol 5 brings its token with the namespace, and
 /// all protocols can tell a page why its namespace is refused. Only what is no matter of identity ends here.
-fn admit(request: &HttpRequest, query: &Query, door: &Door) -> Result<(Arc<Identity>, SessionParts), ApiError> {
-    match identify(request, query, door) {
+async fn admit(request: &HttpRequest, query: &Query, door: &Door) -> Result<(Arc<Identity>, SessionParts), ApiError> {
+    match identify(request, query, door).await {
         Ok(identity) => Ok((identity, SessionParts::default())),
         Err(ApiError { code: code @ (ErrorCode::Unauthorized | ErrorCode::Forbidden), message }) => {
             let refusal = Some(Refusal::new(code, message));

@@ -114,7 +114,7 @@ pub async fn take_post(asked: &Asked, payload: Payload, session: Found, door: &D
     if is_octets && asked.version == Version::V4 {
         return Err(Refusal::BadRequest.into());
     }
-    let mut body = read_post(payload, &session, door.config.socketio.max_payload).await?;
+    let mut body = read_post(payload, &session, door.config().socketio.max_payload).await?;
     if matches!(form_of(asked), Form::Jsonp(_)) {
         body = jsonp::posted_engineio(&body).ok_or(Refusal::BadRequest)?.into();
     }

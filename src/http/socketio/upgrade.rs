@@ -27,7 +27,11 @@ use super::{
     engine::{Asked, Failed, Found},
 };
 use crate::{
-    actors::{messages::Move, sessions::Session, socket::Spare},
+    actors::{
+        messages::{KeepCutter, Move},
+        sessions::Session,
+        socket::{Cutter, Spare},
+    },
     protocol::{
         CloseReason,
         engineio::{
@@ -77,6 +81,7 @@ impl MessageBody for Parting {
 pub struct Mover {
     session: Arc<Session>,
     spare: Option<Spare>,
+    cutter: Option<Cutter>,
     payload: Option<Payload>,
     decoder: Decoder,
     /// Bytes of the client that are not read yet.
@@ -104,9 +109,11 @@ enum Probed {
 
 impl Mover {
     pub fn new(request: &HttpRequest, payload: Payload, session: Arc<Session>, phase: Phase) -> Self {
+        let (spare, cutter) = take_spare(request);
         Self {
             session,
-            spare: take_spare(request),
+            spare,
+            cutter,
             payload: Some(payload),
             decoder: Decoder::new(MAX_PROBE),
             input: BytesMut::new(),
@@ -172,6 +179,9 @@ impl Mover {
             }
         }
         let is_taken = spare.is_some();
+        if let Some(cutter) = self.cutter.take() {
+            self.session.connection.do_send(KeepCutter(cutter));
+        }
         self.session.connection.do_send(Move { spare, early: std::mem::take(&mut self.input).freeze() });
         match self.payload.take().filter(|_| !is_taken) {
             None => {
