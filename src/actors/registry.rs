@@ -22,8 +22,8 @@ use super::{
     group::GroupOptions,
     hall::{Hall, Place, Refused, Waiting},
     messages::{
-        BridgeRestored, BrokerError, Connect, ConnectionEnded, Feed, Join, Leave, Publish, PublishAs, Published, Refusal, Subscribe, Tell,
-        Unsubscribe,
+        BridgeRestored, BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Join, Leave, Publish, PublishAs, Published, Refusal,
+        Subscribe, Summon, Tell, Unsubscribe,
     },
     outbox::Outbox,
     worker::Worker,
@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const GAP_COLLECTION: Duration = Duration::from_millis(100);
 /// How often rooms that nobody is in are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// Names of the hub's notices begin so.
+const OWN_EVENTS: &str = "callboard:";
 
 /// The bridge, as the registry addresses it.
 #[derive(Debug, Clone)]
@@ -75,8 +78,10 @@ pub struct RoomRegistry {
 pub(super) struct Client {
     pub identity: Arc<Identity>,
     pub outbox: Arc<Outbox>,
-    encoding: Encoding,
+    /// None where it does not hear its user's own events.
+    user_encoding: Option<Encoding>,
     tell: Recipient<Tell>,
+    summon: Option<Recipient<Summon>>,
     worker: Worker,
     /// Its user's own events come to it.
     has_user: bool,
@@ -96,6 +101,12 @@ struct Concluded {
 struct Gap {
     rooms: Vec<RoomName>,
     user: bool,
+}
+
+/// How a member is told of its room.
+pub(super) struct Spelled {
+    pub encoding: Encoding,
+    pub greeting: Option<Bytes>,
 }
 
 pub(super) type Answer<T> = ResponseFuture<Result<T, Refusal>>;
@@ -133,12 +144,12 @@ impl RoomRegistry {
         &mut self,
         connection: ConnectionId,
         target: Target,
-        greeting: Option<Bytes>,
+        Spelled { encoding, greeting }: Spelled,
         ctx: &mut Context<Self>,
     ) -> Answer<()> {
         let Some(client) = self.connections.get_mut(&connection) else { return at_once(Err(connection_is_gone())) };
         let is_known = client.note(&target);
-        let place = Place { connection, encoding: client.encoding, outbox: Arc::clone(&client.outbox) };
+        let place = Place { connection, encoding, outbox: Arc::clone(&client.outbox) };
         let worker = client.worker.clone();
         let options = self.group_options(&target);
         let hall = match self.halls.entry(target.clone()) {
@@ -316,22 +327,35 @@ impl RoomRegistry {
         if client.rooms.contains(&room) {
             return at_once(Ok(()));
         }
-        let greeting = client.encoding.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
-        self.enter(connection, Target::Room(room), greeting, ctx)
+        if client.summon(&room, true) {
+            return at_once(Ok(()));
+        }
+        let Some(encoding) = client.user_encoding else { return at_once(Ok(())) };
+        let greeting = encoding.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
+        self.enter(connection, Target::Room(room), Spelled { encoding, greeting }, ctx)
     }
 
     /// Ends a membership because the application says so.
     pub(super) fn expel(&mut self, connection: ConnectionId, room: &RoomName) {
         let Some(client) = self.connections.get_mut(&connection) else { return };
         let Some(place) = client.rooms.iter().position(|known| known == room) else { return };
+        if client.summon(room, false) {
+            return;
+        }
         client.rooms.remove(place);
         let worker = client.worker.index;
-        let farewell = client.encoding.reply(&Reply::Left { room: room.clone(), reference: Reference::default() });
+        let farewell =
+            client.user_encoding.and_then(|encoding| encoding.reply(&Reply::Left { room: room.clone(), reference: Reference::default() }));
         self.exit(connection, worker, Target::Room(room.clone()), farewell);
     }
 
     fn may_publish(&self, order: &PublishAs) -> Result<(), Refusal> {
         let client = self.connections.get(&order.connection).ok_or_else(connection_is_gone)?;
+        // It would pass for a notice of the hub.
+        if order.event.name.as_str().starts_with(OWN_EVENTS) {
+            let message = format!("event names that begin with {OWN_EVENTS} are the hub's own");
+            return Err(Refusal::new(ErrorCode::EventNameInvalid, message));
+        }
         let is_member = client.rooms.contains(&order.room);
         rules::may_publish(&client.identity, &order.room, self.parts.config.rule_for(&order.room), is_member)
             .map_err(|refused| Refusal::new(ErrorCode::Forbidden, refused.to_string()))
@@ -368,6 +392,14 @@ impl Client {
         let user = self.identity.user.clone().filter(|_| self.has_user);
         self.rooms.iter().cloned().map(Target::Room).chain(user.map(Target::User))
     }
+
+    /// True if it does by itself what the application orders.
+    #[expect(clippy::disallowed_methods, reason = "once per order of the application, and it must not be lost")]
+    fn summon(&self, room: &RoomName, is_member: bool) -> bool {
+        let Some(summon) = &self.summon else { return false };
+        summon.do_send(Summon { room: room.clone(), is_member });
+        true
+    }
 }
 
 fn connection_is_gone() -> Refusal {
@@ -387,13 +419,17 @@ impl Handler<Connect> for RoomRegistry {
     type Result = Answer<()>;
 
     fn handle(&mut self, order: Connect, ctx: &mut Context<Self>) -> Self::Result {
-        let Connect { connection, identity, outbox, encoding, tell, worker } = order;
+        let Connect { connection, identity, outbox, user_encoding, tell, summon, worker } = order;
         let user = identity.user.clone();
-        let client = Client { identity, outbox, encoding, tell, worker, has_user: false, rooms: SmallVec::new() };
+        // A Socket.IO client may say later who it is.
+        let (rooms, has_user) = self.connections.remove(&connection).map(|known| (known.rooms, known.has_user)).unwrap_or_default();
+        let client = Client { identity, outbox, user_encoding, tell, summon, worker, has_user, rooms };
         self.connections.insert(connection, client);
-        match user {
-            Some(user) => self.enter(connection, Target::User(user), None, ctx),
-            None => at_once(Ok(())),
+        match (user, user_encoding) {
+            (Some(user), Some(encoding)) if !has_user => {
+                self.enter(connection, Target::User(user), Spelled { encoding, greeting: None }, ctx)
+            }
+            _ => at_once(Ok(())),
         }
     }
 }
@@ -402,9 +438,10 @@ impl Handler<Join> for RoomRegistry {
     type Result = Answer<()>;
 
     fn handle(&mut self, order: Join, ctx: &mut Context<Self>) -> Self::Result {
-        match self.admit(order.connection, &order.room) {
-            Ok(()) => self.enter(order.connection, Target::Room(order.room), order.greeting, ctx),
-            Err(refusal) => at_once(Err(refusal)),
+        let Join { connection, room, encoding, greeting, is_granted } = order;
+        match self.admit(connection, &room) {
+            Err(refusal) if !is_granted => at_once(Err(refusal)),
+            _ => self.enter(connection, Target::Room(room), Spelled { encoding, greeting }, ctx),
         }
     }
 }
@@ -419,6 +456,20 @@ impl Handler<Leave> for RoomRegistry {
         let worker = client.worker.index;
         self.exit(order.connection, worker, Target::Room(order.room), order.farewell);
         true
+    }
+}
+
+impl Handler<ChangeCarrier> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, order: ChangeCarrier, _: &mut Context<Self>) {
+        let Some(client) = self.connections.get_mut(&order.connection) else { return };
+        client.user_encoding.iter_mut().for_each(|encoding| encoding.change_carrier(order.carrier));
+        for target in client.targets() {
+            if let Some(hall) = self.halls.get_mut(&target) {
+                hall.change_carrier(client.worker.index, order);
+            }
+        }
     }
 }
 
