@@ -4,6 +4,8 @@
 //! One per process, started by the hub on the first worker's arbiter (next to the registry, because each thread crossed costs
 //! a wake-up), and lives as long as the process. What it carries over is a [`Link`]: Redis, or the embedded broker.
 
+pub mod nodes;
+
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture, prelude::SendError};
@@ -16,7 +18,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused};
 use crate::{
     actors::{
-        messages::{BridgeRestored, BrokerError, Deliver, Feed, Publish, Published, Subscribe, Unsubscribe},
+        messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Subscribe, Unsubscribe},
         receipt::Receipt,
     },
     lifeline::{Lifeline, Readiness},
@@ -37,6 +39,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Reports {
     pub restored: Recipient<BridgeRestored>,
+    pub up: Recipient<BridgeUp>,
+    pub node_said: Recipient<NodeSaid>,
 }
 
 pub struct BridgeParts {
@@ -235,7 +239,10 @@ impl Handler<Inbound> for RedisBridge {
     type Result = ();
 
     fn handle(&mut self, Inbound { channel, payload }: Inbound, _: &mut Context<Self>) {
-        self.route(&channel, &payload);
+        match nodes::node_channel(&channel, &self.parts.prefix) {
+            Some(channel) => nodes::hand_on(&self.parts.reports.node_said, channel, payload, &self.parts.metrics),
+            None => self.route(&channel, &payload),
+        }
     }
 }
 
@@ -297,6 +304,7 @@ impl Handler<LinkUp> for RedisBridge {
         if !targets.is_empty() {
             self.parts.reports.restored.do_send(BridgeRestored { targets });
         }
+        self.parts.reports.up.do_send(BridgeUp);
     }
 }
 

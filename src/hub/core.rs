@@ -13,7 +13,7 @@ use crate::{
     },
     auth::Verifier,
     broker::{
-        bridge::{BridgeParts, RedisBridge, Reports},
+        bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
         memory::MemoryBus,
         redis::{LinkParts, RedisLink},
@@ -77,7 +77,8 @@ impl Core {
         let mut started = None;
         // Each needs the other's address.
         let registry = RoomRegistry::create(|ctx| {
-            let reports = Reports { restored: ctx.address().recipient() };
+            let reports =
+                Reports { restored: ctx.address().recipient(), up: ctx.address().recipient(), node_said: ctx.address().recipient() };
             let bridge = RedisBridge::create(|bridge| {
                 let mut actor = RedisBridge::new(bridge_parts(reports));
                 actor.attach(link(
@@ -92,9 +93,11 @@ impl Core {
                 subscribe: bridge.clone().recipient(),
                 unsubscribe: bridge.clone().recipient(),
                 publish: bridge.clone().recipient(),
+                tell_nodes: bridge.clone().recipient(),
             };
             started = Some(bridge);
             RoomRegistry::new(RegistryParts {
+                node,
                 config: Arc::clone(&config),
                 bridge: recipients,
                 metrics: metrics.clone(),
@@ -116,7 +119,7 @@ struct LinkSeeds {
 
 fn link(bridge: Addr<RedisBridge>, config: &Config, sources: Sources, seeds: LinkSeeds) -> Box<dyn Link> {
     let LinkSeeds { tls_root, resp, node, metrics } = seeds;
-    let standing = sources.standing();
+    let standing = sources.standing().into_iter().chain(nodes::standing(&config.broker.prefix)).collect();
     if config.broker.url != BrokerUrl::Memory {
         return Box::new(RedisLink::start(LinkParts {
             url: config.broker.url.clone(),
