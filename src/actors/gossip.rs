@@ -1,6 +1,6 @@
 //! What the registry and the other nodes tell each other: who is where, and what the application ordered.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use bytes::Bytes;
@@ -11,9 +11,12 @@ use super::{
     presence::Decided,
     registry::RoomRegistry,
 };
-use crate::protocol::{
-    CloseReason, ConnectionId, Reference, Reply, RoomName, Target, UserName,
-    gossip::{Announcement, Deed, GossipError, NodeChannel, Order, Subject},
+use crate::{
+    config::Config,
+    protocol::{
+        CloseReason, ConnectionId, Reference, Reply, RoomName, Target, UserName,
+        gossip::{Announcement, Deed, GossipError, NodeChannel, Order, Subject},
+    },
 };
 
 /// A broker that takes no goodbye within this time is not waited for.
@@ -37,9 +40,28 @@ impl RoomRegistry {
         self.await_presence(ctx);
     }
 
+    /// Other rules hold from now on: rooms may have come to presence, or lost it, with their members in them.
+    pub(super) fn recount_presence(&mut self, previous: &Config, ctx: &mut Context<Self>) {
+        let (config, now) = (Arc::clone(&self.parts.config), Instant::now());
+        for client in self.connections.values() {
+            let user = client.identity.user.as_ref();
+            for room in &client.rooms {
+                match (previous.rule_for(room).presence, config.rule_for(room).presence) {
+                    (false, true) => self.presence.enter(room, user, now),
+                    (true, false) => self.presence.exit(room, user, now),
+                    (true, true) | (false, false) => {}
+                }
+            }
+        }
+        if asks_for_presence(&config) && !asks_for_presence(previous) {
+            self.presence.restored(now);
+        }
+        self.await_presence(ctx);
+    }
+
     /// Presence costs nothing, and nothing is heard of it, where no rule asks for it.
     fn has_presence(&self) -> bool {
-        self.parts.config.rooms.iter().any(|rule| rule.presence)
+        asks_for_presence(&self.parts.config)
     }
 
     /// Sets the timer to when the presence has something to do, unless it rings before.
@@ -92,6 +114,10 @@ impl RoomRegistry {
         }
         Ok(())
     }
+}
+
+fn asks_for_presence(config: &Config) -> bool {
+    config.rooms.iter().any(|rule| rule.presence)
 }
 
 impl Handler<BridgeUp> for RoomRegistry {

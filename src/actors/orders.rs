@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
 
 use super::{
-    messages::{ConnectionLookup, ConnectionState, Drain, RoomList, RoomMemberList, RoomMembers},
+    messages::{ConnectionLookup, ConnectionState, Drain, Reconfigure, Refusal, Renew, RoomList, RoomMemberList, RoomMembers},
     outbox::Outbox,
     registry::RoomRegistry,
 };
-use crate::protocol::{CloseReason, RoomName, Target};
+use crate::protocol::{CloseReason, ErrorCode, RoomName, Target};
 
-/// A drain says goodbye to a share of the connections this often.
+/// A drain says goodbye to a share of the connections at most this often.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
 
 impl Handler<RoomList> for RoomRegistry {
@@ -60,17 +60,44 @@ impl Handler<ConnectionLookup> for RoomRegistry {
     }
 }
 
+impl Handler<Renew> for RoomRegistry {
+    type Result = Result<(), Refusal>;
+
+    fn handle(&mut self, Renew { connection, identity }: Renew, _: &mut Context<Self>) -> Self::Result {
+        let Some(client) = self.connections.get_mut(&connection) else {
+            return Err(Refusal::new(ErrorCode::NotFound, "the connection has ended"));
+        };
+        // It gets the events of the user that it began as.
+        if client.identity.user != identity.user {
+            return Err(Refusal::new(ErrorCode::Forbidden, "the token names another user than the connection: connect anew"));
+        }
+        client.identity = identity;
+        Ok(())
+    }
+}
+
+impl Handler<Reconfigure> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Reconfigure(config): Reconfigure, ctx: &mut Context<Self>) {
+        let previous = std::mem::replace(&mut self.parts.config, config);
+        self.recount_presence(&previous, ctx);
+    }
+}
+
 impl Handler<Drain> for RoomRegistry {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, Drain { over }: Drain, _: &mut Context<Self>) -> Self::Result {
         let outboxes: Vec<Arc<Outbox>> = self.connections.values().map(|client| Arc::clone(&client.outbox)).collect();
-        let steps = (over.as_millis() / DRAIN_STEP.as_millis()).max(1);
-        let share = outboxes.len().div_ceil(usize::try_from(steps).unwrap_or(usize::MAX)).max(1);
+        let most_steps = usize::try_from(over.as_millis() / DRAIN_STEP.as_millis()).unwrap_or(usize::MAX);
+        let steps = outboxes.len().clamp(1, most_steps.max(1));
+        let share = outboxes.len().div_ceil(steps).max(1);
+        let pause = over / u32::try_from(steps).unwrap_or(u32::MAX);
         let farewells = async move {
             for some in outboxes.chunks(share) {
                 some.iter().for_each(|outbox| outbox.close(CloseReason::Draining));
-                tokio::time::sleep(DRAIN_STEP).await;
+                tokio::time::sleep(pause).await;
             }
         };
         Box::pin(farewells.into_actor(self).then(|(), registry, _| registry.say_goodbye().into_actor(registry)))

@@ -1,7 +1,10 @@
 //! What there is one of: the registry, the bridge and its link. Prepared on the main thread, where every mistake of the
 //! configuration shows; started on the first worker's, because each thread that an event crosses costs a wake-up.
 
-use std::{net::TcpListener, sync::Arc};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use actix::{Actor, Addr, AsyncContext};
 
@@ -11,7 +14,7 @@ use crate::{
         RoomRegistry,
         registry::{Bridge, RegistryParts},
     },
-    auth::Verifier,
+    auth::Keyring,
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
@@ -20,7 +23,11 @@ use crate::{
         resp,
     },
     config::{BrokerUrl, Config},
-    http::door::{Door, DoorParts},
+    http::{
+        door::{Door, DoorParts},
+        forward::ForwardAuth,
+        jwks,
+    },
     lifeline::{Lifeline, Readiness, Watch},
     metrics::Metrics,
     protocol::source::Sources,
@@ -29,7 +36,8 @@ use crate::{
 pub struct Core {
     config: Arc<Config>,
     sources: Sources,
-    verifier: Option<Verifier>,
+    keyring: Arc<Keyring>,
+    forward: Option<Arc<ForwardAuth>>,
     tls_root: Option<Vec<u8>>,
     /// Where the embedded broker takes PUBLISH.
     resp: Option<TcpListener>,
@@ -49,7 +57,8 @@ impl Core {
         let read_root = |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| HubError::TlsRoot { path: path.clone(), error });
         Ok(Self {
             sources: sources(&config)?,
-            verifier: config.auth.jwt.as_ref().map(Verifier::from_config).transpose()?.flatten(),
+            keyring: Arc::new(Keyring::new(config.auth.jwt.as_ref())?),
+            forward: forward(&config)?,
             tls_root: config.broker.tls_ca.as_ref().map(read_root).transpose()?,
             resp: listen::open_resp(&config)?,
             node: getrandom::u32().map_err(HubError::Randomness)?,
@@ -62,9 +71,14 @@ impl Core {
         })
     }
 
+    /// Where the embedded broker takes PUBLISH.
+    pub fn resp_address(&self) -> Option<SocketAddr> {
+        self.resp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
     /// Starts it on this thread.
     pub fn start(self) -> Door {
-        let Self { config, sources, verifier, tls_root, resp, node, conformance, metrics, readiness, .. } = self;
+        let Self { config, sources, keyring, forward, tls_root, resp, node, conformance, metrics, readiness, .. } = self;
         let bridge_parts = |reports| BridgeParts {
             sources: sources.clone(),
             prefix: config.broker.prefix.clone(),
@@ -106,8 +120,15 @@ impl Core {
         });
         let Some(bridge) = started else { unreachable!("the registry is created with its bridge") };
         let publish = bridge.recipient();
-        Door::new(DoorParts { config, registry, publish, verifier, metrics, readiness, node, conformance })
+        actix_web::rt::spawn(jwks::keep(Arc::clone(&keyring)));
+        Door::new(DoorParts { config, registry, publish, keyring, forward, metrics, readiness, node, conformance })
     }
+}
+
+/// Who is asked about clients, under this configuration.
+pub fn forward(config: &Config) -> Result<Option<Arc<ForwardAuth>>, HubError> {
+    let forward = config.auth.forward.as_ref().map(ForwardAuth::new).transpose();
+    Ok(forward.map_err(HubError::Randomness)?.map(Arc::new))
 }
 
 struct LinkSeeds {

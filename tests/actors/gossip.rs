@@ -1,9 +1,9 @@
 //! The registry among other nodes: presence as members see it, and orders that every node carries out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use callboard::{
-    actors::messages::{BrokerError, ConnectionEnded, Disconnect, Drain, Enrol, Leave, NodeSaid, RoomMemberList, RoomMembers},
+    actors::messages::{BrokerError, ConnectionEnded, Disconnect, Drain, Enrol, Leave, NodeSaid, Reconfigure, RoomMemberList, RoomMembers},
     auth::Identity,
     config::Config,
     protocol::gossip::{NodeChannel, Subject},
@@ -150,6 +150,23 @@ async fn a_hub_without_presence_takes_no_notice_of_other_nodes() {
     let house = House::new(config("[[room]]\nmatch = \"*\"\n"));
     node_says(&house, NodeChannel::Presence, json!({"not": "read"})).await;
     assert!(!house.metrics.render().contains("callboard_source_errors_total{"));
+}
+
+#[actix::test]
+async fn a_rule_that_is_changed_counts_those_who_are_there() {
+    tokio::time::pause();
+    let (with, without) = (config(RULES), config("[[room]]\nmatch = \"*\"\n"));
+    let house = House::new(without.clone());
+    let alice = house.connect(1, named("alice")).await;
+    house.join(&alice, "demo").await.expect("a member");
+    house.registry.send(Reconfigure(Arc::new(with))).await.expect("a registry");
+    pass(SOON).await;
+    assert_eq!(notices(&alice), [presence(&["alice"], &[])]);
+    let said: Vec<Value> = told(&house, NodeChannel::Presence).into_iter().map(|said| said["type"].clone()).collect();
+    assert_eq!(said, ["sync", "heartbeat"]);
+    house.registry.send(Reconfigure(Arc::new(without))).await.expect("a registry");
+    pass(SOON).await;
+    assert_eq!(told(&house, NodeChannel::Presence).last().map(|said| said["rooms"][0]["users"].clone()), Some(json!([["alice", 0]])));
 }
 
 #[actix::test]

@@ -1,4 +1,8 @@
-//! The bus: what publishers send, and what comes of it.
+//! The bus: what publishers send, what comes of it, and what nodes say to each other over it.
 
+mod gossip;
 mod resp;
 mod resp_clients;
+
+#[path = "../support/mod.rs"]
+mod support;
