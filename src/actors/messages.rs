@@ -24,7 +24,9 @@ use crate::{
     auth::Identity,
     config::Config,
     protocol::{
-        CloseReason, Command, ConnectionId, Encoding, ErrorCode, Event, Publication, Reply, RoomName, Target, UserName, engineio::Carrier,
+        Command, ConnectionId, Encoding, ErrorCode, Event, Publication, Reply, RoomName, Target, UserName,
+        engineio::Carrier,
+        gossip::{NodeChannel, Subject},
         wire::Heartbeat,
     },
 };
@@ -280,6 +282,27 @@ pub struct BridgeRestored {
     pub targets: Vec<Target>,
 }
 
+/// Bridge → registry: the broker delivers, for the first time or again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct BridgeUp;
+
+/// Registry → bridge: say this to every node, this one among them. Answers when the broker has taken it.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), BrokerError>")]
+pub struct TellNodes {
+    pub channel: NodeChannel,
+    pub payload: Bytes,
+}
+
+/// Bridge → registry, by `try_send` only: a node said this.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct NodeSaid {
+    pub channel: NodeChannel,
+    pub payload: Bytes,
+}
+
 /// Why the broker did not do as asked.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BrokerError {
@@ -310,14 +333,14 @@ pub struct Reconfigure(pub Arc<Config>);
 #[rtype(result = "Vec<(RoomName, usize)>")]
 pub struct RoomList;
 
-/// Door → registry: who is in a room on this node.
+/// Door → registry: who is in a room; on all nodes where the room's rule asks for presence, else on this one.
 #[derive(Debug, Message)]
 #[rtype(result = "RoomMembers")]
 pub struct RoomMemberList {
     pub room: RoomName,
 }
 
-/// The members of a room on this node.
+/// The members of a room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoomMembers {
     /// Users with their number of connections, by name.
@@ -339,28 +362,22 @@ pub struct ConnectionState {
     pub outbox: Arc<Outbox>,
 }
 
-/// Who is meant by a server-side order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    User(UserName),
-    Connection(ConnectionId),
-}
-
-/// Door → registry: make these connections members of a room, or members no more. Answers how many it concerned.
+/// Door → registry: make these connections members of a room, or members no more, on every node. Answers how many of this node
+/// are in it now, or have left it; an error says that the other nodes could not be told.
 #[derive(Debug, Message)]
-#[rtype(result = "usize")]
+#[rtype(result = "Result<usize, BrokerError>")]
 pub struct Enrol {
     pub subject: Subject,
     pub room: RoomName,
     pub is_member: bool,
 }
 
-/// Door → registry: end these connections, for good. Answers how many it concerned.
+/// Door → registry: end these connections, for good, on every node. Answers how many of this node it concerned; an error says
+/// that the other nodes could not be told.
 #[derive(Debug, Message)]
-#[rtype(result = "usize")]
+#[rtype(result = "Result<usize, BrokerError>")]
 pub struct Disconnect {
     pub subject: Subject,
-    pub reason: CloseReason,
 }
 
 /// Why a client's wish was not granted.

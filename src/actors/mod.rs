@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod fan_out;
+pub mod gossip;
 pub mod group;
 pub mod hall;
 pub mod lease;
@@ -14,11 +15,13 @@ pub mod members;
 pub mod messages;
 pub mod orders;
 pub mod outbox;
+pub mod presence;
 pub mod pulse;
 pub mod queue;
 pub mod rate;
 pub mod receipt;
 pub mod registry;
+pub mod roster;
 pub mod session;
 pub mod sessions;
 pub mod socket;

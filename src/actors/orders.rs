@@ -1,34 +1,18 @@
-//! What the application's servers and the hub itself ask of the registry: lists, counts, and orders over the heads of clients.
+//! What the application's servers and the hub itself ask of the registry: lists, counts, and the drain.
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
+use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
 
 use super::{
-    messages::{
-        ConnectionLookup, ConnectionState, Disconnect, Drain, Enrol, Reconfigure, Refusal, Renew, RoomList, RoomMemberList, RoomMembers,
-        Subject,
-    },
+    messages::{ConnectionLookup, ConnectionState, Drain, Reconfigure, Refusal, Renew, RoomList, RoomMemberList, RoomMembers},
     outbox::Outbox,
     registry::RoomRegistry,
 };
-use crate::protocol::{CloseReason, ConnectionId, ErrorCode, RoomName, Target};
+use crate::protocol::{CloseReason, ErrorCode, RoomName, Target};
 
 /// A drain says goodbye to a share of the connections at most this often.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
-
-impl RoomRegistry {
-    fn subject_connections(&self, subject: &Subject) -> Vec<ConnectionId> {
-        match subject {
-            Subject::Connection(id) => self.connections.contains_key(id).then_some(*id).into_iter().collect(),
-            Subject::User(user) => {
-                let is_theirs = |user_of_client| user_of_client == Some(user);
-                let clients = self.connections.iter().filter(|(_, client)| is_theirs(client.identity.user.as_ref()));
-                clients.map(|(id, _)| *id).collect()
-            }
-        }
-    }
-}
 
 impl Handler<RoomList> for RoomRegistry {
     type Result = Vec<(RoomName, usize)>;
@@ -49,6 +33,9 @@ impl Handler<RoomMemberList> for RoomRegistry {
     type Result = actix::MessageResult<RoomMemberList>;
 
     fn handle(&mut self, RoomMemberList { room }: RoomMemberList, _: &mut Context<Self>) -> Self::Result {
+        if self.parts.config.rule_for(&room).presence {
+            return actix::MessageResult(self.presence.members(&room));
+        }
         let mut members = RoomMembers::default();
         for client in self.connections.values().filter(|client| client.rooms.contains(&room)) {
             match &client.identity.user {
@@ -73,34 +60,6 @@ impl Handler<ConnectionLookup> for RoomRegistry {
     }
 }
 
-impl Handler<Disconnect> for RoomRegistry {
-    type Result = usize;
-
-    fn handle(&mut self, order: Disconnect, _: &mut Context<Self>) -> usize {
-        let connections = self.subject_connections(&order.subject);
-        let outboxes = connections.iter().filter_map(|id| self.connections.get(id)).map(|client| &client.outbox);
-        outboxes.for_each(|outbox| outbox.close(order.reason));
-        connections.len()
-    }
-}
-
-impl Handler<Enrol> for RoomRegistry {
-    type Result = usize;
-
-    fn handle(&mut self, order: Enrol, ctx: &mut Context<Self>) -> usize {
-        let connections = self.subject_connections(&order.subject);
-        for connection in &connections {
-            if order.is_member {
-                let joined = self.enrol(*connection, order.room.clone(), ctx);
-                ctx.spawn(joined.into_actor(self).map(|_, _, _| ()));
-            } else {
-                self.expel(*connection, &order.room);
-            }
-        }
-        connections.len()
-    }
-}
-
 impl Handler<Renew> for RoomRegistry {
     type Result = Result<(), Refusal>;
 
@@ -120,8 +79,9 @@ impl Handler<Renew> for RoomRegistry {
 impl Handler<Reconfigure> for RoomRegistry {
     type Result = ();
 
-    fn handle(&mut self, Reconfigure(config): Reconfigure, _: &mut Context<Self>) {
-        self.parts.config = config;
+    fn handle(&mut self, Reconfigure(config): Reconfigure, ctx: &mut Context<Self>) {
+        let previous = std::mem::replace(&mut self.parts.config, config);
+        self.recount_presence(&previous, ctx);
     }
 }
 
@@ -140,6 +100,6 @@ impl Handler<Drain> for RoomRegistry {
                 tokio::time::sleep(pause).await;
             }
         };
-        Box::pin(farewells.into_actor(self))
+        Box::pin(farewells.into_actor(self).then(|(), registry, _| registry.say_goodbye().into_actor(registry)))
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, SpawnHandle};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use futures_util::future;
@@ -23,9 +23,10 @@ use super::{
     hall::{Hall, Place, Refused, Waiting},
     messages::{
         BridgeRestored, BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Join, Leave, Publish, PublishAs, Published, Refusal,
-        Subscribe, Summon, Tell, Unsubscribe,
+        Subscribe, Summon, Tell, TellNodes, Unsubscribe,
     },
     outbox::Outbox,
+    presence::Presence,
     worker::Worker,
 };
 use crate::{
@@ -52,9 +53,12 @@ pub struct Bridge {
     pub subscribe: Recipient<Subscribe>,
     pub unsubscribe: Recipient<Unsubscribe>,
     pub publish: Recipient<Publish>,
+    pub tell_nodes: Recipient<TellNodes>,
 }
 
 pub struct RegistryParts {
+    /// This node's number, which no other has.
+    pub node: u32,
     pub config: Arc<Config>,
     pub bridge: Bridge,
     pub metrics: Metrics,
@@ -72,6 +76,9 @@ pub struct RoomRegistry {
     deserted: VecDeque<(Instant, Target, usize)>,
     /// What the connections will be told when [`GAP_COLLECTION`] is over.
     gaps: BTreeMap<ConnectionId, Gap>,
+    pub(super) presence: Presence,
+    /// When the presence is looked after next.
+    pub(super) presence_due: Option<(Instant, SpawnHandle)>,
 }
 
 /// One connection, as the registry knows it.
@@ -79,7 +86,7 @@ pub(super) struct Client {
     pub identity: Arc<Identity>,
     pub outbox: Arc<Outbox>,
     /// None where it does not hear its user's own events.
-    user_encoding: Option<Encoding>,
+    pub user_encoding: Option<Encoding>,
     tell: Recipient<Tell>,
     summon: Option<Recipient<Summon>>,
     worker: Worker,
@@ -118,6 +125,8 @@ fn at_once<T: 'static>(result: Result<T, Refusal>) -> Answer<T> {
 impl RoomRegistry {
     pub fn new(parts: RegistryParts) -> Self {
         Self {
+            presence: Presence::new(parts.node),
+            presence_due: None,
             parts,
             halls: HashMap::default(),
             connections: HashMap::default(),
@@ -151,6 +160,10 @@ impl RoomRegistry {
         let is_known = client.note(&target);
         let place = Place { connection, encoding, outbox: Arc::clone(&client.outbox) };
         let worker = client.worker.clone();
+        if !is_known {
+            let user = client.identity.user.clone();
+            self.note_presence(user.as_ref(), &target, true, ctx);
+        }
         let options = self.group_options(&target);
         let hall = match self.halls.entry(target.clone()) {
             Entry::Occupied(hall) => hall.into_mut(),
@@ -237,17 +250,20 @@ impl RoomRegistry {
             Err(error) => {
                 let refused = hall.refuse(feed.worker, &error);
                 self.end_group(target, feed.worker);
-                self.retract(target, refused, &error);
+                self.retract(target, refused, &error, ctx);
             }
         }
     }
 
     /// The broker will not have it: nobody is a member, and those who were told otherwise are told so.
     #[expect(clippy::disallowed_methods, reason = "once per refused member, and it must not be lost")]
-    fn retract(&mut self, target: &Target, Refused { turned_away, unproven }: Refused, error: &BrokerError) {
+    fn retract(&mut self, target: &Target, refused: Refused, error: &BrokerError, ctx: &mut Context<Self>) {
+        let Refused { turned_away, unproven } = refused;
         for connection in turned_away.iter().chain(&unproven) {
-            if let Some(client) = self.connections.get_mut(connection) {
-                client.forget(target);
+            let Some(client) = self.connections.get_mut(connection) else { continue };
+            if client.forget(target) {
+                let user = client.identity.user.clone();
+                self.note_presence(user.as_ref(), target, false, ctx);
             }
         }
         let Target::Room(room) = target else { return };
@@ -269,7 +285,7 @@ impl RoomRegistry {
         }
     }
 
-    pub(super) fn exit(&mut self, connection: ConnectionId, worker: usize, target: Target, farewell: Option<Bytes>) {
+    fn exit(&mut self, connection: ConnectionId, worker: usize, target: Target, farewell: Option<Bytes>) {
         if let Some(hall) = self.halls.get_mut(&target)
             && hall.leave(worker, connection, farewell)
         {
@@ -321,32 +337,17 @@ impl RoomRegistry {
         }
     }
 
-    /// Makes a connection a member because the application says so.
-    pub(super) fn enrol(&mut self, connection: ConnectionId, room: RoomName, ctx: &mut Context<Self>) -> Answer<()> {
-        let Some(client) = self.connections.get(&connection) else { return at_once(Err(connection_is_gone())) };
-        if client.rooms.contains(&room) {
-            return at_once(Ok(()));
+    /// False if the connection was no member.
+    pub(super) fn leave(&mut self, connection: ConnectionId, room: &RoomName, farewell: Option<Bytes>, ctx: &mut Context<Self>) -> bool {
+        let target = Target::Room(room.clone());
+        let Some(client) = self.connections.get_mut(&connection) else { return false };
+        if !client.forget(&target) {
+            return false;
         }
-        if client.summon(&room, true) {
-            return at_once(Ok(()));
-        }
-        let Some(encoding) = client.user_encoding else { return at_once(Ok(())) };
-        let greeting = encoding.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
-        self.enter(connection, Target::Room(room), Spelled { encoding, greeting }, ctx)
-    }
-
-    /// Ends a membership because the application says so.
-    pub(super) fn expel(&mut self, connection: ConnectionId, room: &RoomName) {
-        let Some(client) = self.connections.get_mut(&connection) else { return };
-        let Some(place) = client.rooms.iter().position(|known| known == room) else { return };
-        if client.summon(room, false) {
-            return;
-        }
-        client.rooms.remove(place);
-        let worker = client.worker.index;
-        let farewell =
-            client.user_encoding.and_then(|encoding| encoding.reply(&Reply::Left { room: room.clone(), reference: Reference::default() }));
-        self.exit(connection, worker, Target::Room(room.clone()), farewell);
+        let (worker, user) = (client.worker.index, client.identity.user.clone());
+        self.note_presence(user.as_ref(), &target, false, ctx);
+        self.exit(connection, worker, target, farewell);
+        true
     }
 
     fn may_publish(&self, order: &PublishAs) -> Result<(), Refusal> {
@@ -380,11 +381,11 @@ impl Client {
         is_known
     }
 
-    fn forget(&mut self, target: &Target) {
-        match target {
-            Target::Room(room) => self.rooms.retain(|known| known != room),
-            Target::User(_) => self.has_user = false,
-        }
+    /// Notes that it is there no more; false if it was not.
+    fn forget(&mut self, target: &Target) -> bool {
+        let Target::Room(room) = target else { return std::mem::take(&mut self.has_user) };
+        let place = self.rooms.iter().position(|known| known == room);
+        place.map(|place| self.rooms.remove(place)).is_some()
     }
 
     /// All whose events it gets.
@@ -395,7 +396,7 @@ impl Client {
 
     /// True if it does by itself what the application orders.
     #[expect(clippy::disallowed_methods, reason = "once per order of the application, and it must not be lost")]
-    fn summon(&self, room: &RoomName, is_member: bool) -> bool {
+    pub(super) fn summon(&self, room: &RoomName, is_member: bool) -> bool {
         let Some(summon) = &self.summon else { return false };
         summon.do_send(Summon { room: room.clone(), is_member });
         true
@@ -449,13 +450,8 @@ impl Handler<Join> for RoomRegistry {
 impl Handler<Leave> for RoomRegistry {
     type Result = bool;
 
-    fn handle(&mut self, order: Leave, _: &mut Context<Self>) -> bool {
-        let Some(client) = self.connections.get_mut(&order.connection) else { return false };
-        let Some(place) = client.rooms.iter().position(|room| *room == order.room) else { return false };
-        client.rooms.remove(place);
-        let worker = client.worker.index;
-        self.exit(order.connection, worker, Target::Room(order.room), order.farewell);
-        true
+    fn handle(&mut self, order: Leave, ctx: &mut Context<Self>) -> bool {
+        self.leave(order.connection, &order.room, order.farewell, ctx)
     }
 }
 
@@ -497,10 +493,11 @@ impl Handler<Concluded> for RoomRegistry {
 impl Handler<ConnectionEnded> for RoomRegistry {
     type Result = ();
 
-    fn handle(&mut self, fact: ConnectionEnded, _: &mut Context<Self>) {
+    fn handle(&mut self, fact: ConnectionEnded, ctx: &mut Context<Self>) {
         let Some(client) = self.connections.remove(&fact.connection) else { return };
         self.gaps.remove(&fact.connection);
         for target in client.targets() {
+            self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
             self.exit(fact.connection, client.worker.index, target, None);
         }
     }

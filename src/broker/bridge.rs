@@ -4,6 +4,7 @@
 //! One per process, started by the hub on the first worker's arbiter (next to the registry, because each thread crossed costs
 //! a wake-up), and lives as long as the process. What it carries over is a [`Link`]: Redis, or the embedded broker.
 
+pub mod nodes;
 mod receipts;
 mod route;
 
@@ -24,7 +25,7 @@ use self::{
 };
 use super::link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused};
 use crate::{
-    actors::messages::{BridgeRestored, BrokerError, Deliver, Publish, Published, Subscribe, Unsubscribe},
+    actors::messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Publish, Published, Subscribe, Unsubscribe},
     lifeline::{Lifeline, Readiness},
     metrics::Metrics,
     protocol::{
@@ -41,6 +42,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Reports {
     pub restored: Recipient<BridgeRestored>,
+    pub up: Recipient<BridgeUp>,
+    pub node_said: Recipient<NodeSaid>,
 }
 
 pub struct BridgeParts {
@@ -214,7 +217,10 @@ impl Handler<Inbound> for RedisBridge {
     type Result = ();
 
     fn handle(&mut self, Inbound { channel, payload }: Inbound, _: &mut Context<Self>) {
-        self.route(&channel, &payload);
+        match nodes::node_channel(&channel, &self.parts.prefix) {
+            Some(channel) => nodes::hand_on(&self.parts.reports.node_said, channel, payload, &self.parts.metrics),
+            None => self.route(&channel, &payload),
+        }
     }
 }
 
@@ -281,6 +287,7 @@ impl Handler<LinkUp> for RedisBridge {
         if !targets.is_empty() {
             self.parts.reports.restored.do_send(BridgeRestored { targets });
         }
+        self.parts.reports.up.do_send(BridgeUp);
     }
 }
 

@@ -26,9 +26,10 @@ use super::{
     wrong_method,
 };
 use crate::{
-    actors::messages::{BrokerError, ConnectionLookup, Disconnect, Enrol, Publish, Published, Refusal, RoomList, RoomMemberList, Subject},
+    actors::messages::{BrokerError, ConnectionLookup, Disconnect, Enrol, Publish, Published, Refusal, RoomList, RoomMemberList},
     protocol::{
-        Argument, CloseReason, ConnectionId, ErrorCode, Event, EventName, NameError, RoomName, Target, UserName, dialect::MAX_DEPTH, json,
+        Argument, ConnectionId, ErrorCode, Event, EventName, NameError, RoomName, Target, UserName, dialect::MAX_DEPTH, gossip::Subject,
+        json,
     },
 };
 
@@ -270,6 +271,14 @@ fn subject(user: Option<&str>, connection: Option<&str>) -> Result<Subject, ApiE
     }
 }
 
+/// An order that did not leave this node is no success, although it was carried out here.
+fn everywhere(concerned: Result<usize, BrokerError>) -> Result<usize, ApiError> {
+    concerned.map_err(|error| {
+        let Refusal { code, message } = error.into();
+        ApiError::new(code, format!("done on this node, but the others could not be told: {message}"))
+    })
+}
+
 async fn join(caller: Caller, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
     enrol(&caller, payload, &door, true).await
 }
@@ -282,7 +291,7 @@ async fn enrol(caller: &Caller, payload: Payload, door: &Door, is_member: bool) 
     let body = read_body(payload, door.config().http.max_body).await?;
     let MembershipBody { user, connection, room } = parse(&body)?;
     let order = Enrol { subject: subject(user.as_deref(), connection.as_deref())?, room: room_name(&room)?, is_member };
-    let concerned = ask(door.registry.send(order).await)?;
+    let concerned = everywhere(ask(door.registry.send(order).await)?)?;
     Ok(caller.answer(&json!({ "connections": concerned })))
 }
 
@@ -290,7 +299,7 @@ async fn disconnect(caller: Caller, payload: Payload, door: Data<Door>) -> Resul
     let body = read_body(payload, door.config().http.max_body).await?;
     let DisconnectBody { user, connection } = parse(&body)?;
     let subject = subject(user.as_deref(), connection.as_deref())?;
-    let concerned = ask(door.registry.send(Disconnect { subject, reason: CloseReason::Disconnected }).await)?;
+    let concerned = everywhere(ask(door.registry.send(Disconnect { subject }).await)?)?;
     Ok(caller.answer(&json!({ "connections": concerned })))
 }
 

@@ -16,7 +16,7 @@ use crate::{
     },
     auth::Keyring,
     broker::{
-        bridge::{BridgeParts, RedisBridge, Reports},
+        bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
         memory::MemoryBus,
         redis::{Connector, LinkParts, RedisLink},
@@ -94,7 +94,8 @@ impl Core {
         let mut started = None;
         // Each needs the other's address.
         let registry = RoomRegistry::create(|ctx| {
-            let reports = Reports { restored: ctx.address().recipient() };
+            let reports =
+                Reports { restored: ctx.address().recipient(), up: ctx.address().recipient(), node_said: ctx.address().recipient() };
             let bridge = RedisBridge::create(|bridge| {
                 let mut actor = RedisBridge::new(bridge_parts(reports));
                 actor.attach(link(
@@ -109,9 +110,11 @@ impl Core {
                 subscribe: bridge.clone().recipient(),
                 unsubscribe: bridge.clone().recipient(),
                 publish: bridge.clone().recipient(),
+                tell_nodes: bridge.clone().recipient(),
             };
             started = Some(bridge);
             RoomRegistry::new(RegistryParts {
+                node,
                 config: Arc::clone(&config),
                 bridge: recipients,
                 metrics: metrics.clone(),
@@ -140,7 +143,7 @@ struct LinkSeeds {
 
 fn link(bridge: Addr<RedisBridge>, config: &Config, sources: Sources, seeds: LinkSeeds) -> Box<dyn Link> {
     let LinkSeeds { connector, resp, node, metrics } = seeds;
-    let standing = sources.standing();
+    let standing = sources.standing().into_iter().chain(nodes::standing(&config.broker.prefix)).collect();
     if let Some(connector) = connector {
         return Box::new(RedisLink::start(LinkParts {
             connector,

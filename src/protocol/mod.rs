@@ -8,6 +8,7 @@ pub mod command;
 pub mod dialect;
 pub mod engineio;
 pub mod event;
+pub mod gossip;
 pub mod json;
 pub mod jsonp;
 pub mod names;

@@ -2,9 +2,11 @@
 //! is paused.
 
 mod connection;
+mod gossip;
 mod group;
 mod line;
 mod outbox;
+mod presence;
 mod pulse;
 mod registry;
 mod support;

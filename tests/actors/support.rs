@@ -14,7 +14,7 @@ use bytes::Bytes;
 use callboard::{
     actors::{
         Outbox, RoomRegistry,
-        messages::{BrokerError, Connect, Deliver, Feed, Join, Publish, Published, Refusal, Subscribe, Tell, Unsubscribe},
+        messages::{BrokerError, Connect, Deliver, Feed, Join, Publish, Published, Refusal, Subscribe, Tell, TellNodes, Unsubscribe},
         outbox::OutboxLimits,
         receipt::Receipt,
         registry::{Bridge, RegistryParts},
@@ -25,7 +25,10 @@ use callboard::{
     config::Config,
     lifeline::Lifeline,
     metrics::{DropReason, Metrics},
-    protocol::{Argument, ConnectionId, Encoding, Event, EventName, Publication, Reply, RoomName, Target, UserName, wire::WireName},
+    protocol::{
+        Argument, ConnectionId, Encoding, Event, EventName, Publication, Reply, RoomName, Target, UserName, gossip::NodeChannel,
+        wire::WireName,
+    },
 };
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -260,6 +263,8 @@ pub struct Seen {
     pub groups: Vec<WeakRecipient<Deliver>>,
     pub unsubscribed: Vec<Target>,
     pub published: Vec<Target>,
+    /// What the other nodes were told.
+    pub told_nodes: Vec<(NodeChannel, Value)>,
     waiting: Vec<oneshot::Sender<Result<(), BrokerError>>>,
 }
 
@@ -309,6 +314,19 @@ impl Handler<Publish> for ProbeBridge {
     }
 }
 
+impl Handler<TellNodes> for ProbeBridge {
+    type Result = Result<(), BrokerError>;
+
+    fn handle(&mut self, order: TellNodes, _: &mut Context<Self>) -> Self::Result {
+        if *self.answering.borrow() == Answering::No {
+            return Err(BrokerError::Unavailable);
+        }
+        let payload = serde_json::from_slice(&order.payload).expect("JSON");
+        self.seen.borrow_mut().told_nodes.push((order.channel, payload));
+        Ok(())
+    }
+}
+
 pub fn refused() -> BrokerError {
     BrokerError::Refused("NOPERM".into())
 }
@@ -355,7 +373,13 @@ impl House {
         let metrics = Metrics::new();
         let parts = RegistryParts {
             config: Arc::new(config),
-            bridge: Bridge { subscribe: bridge.clone().recipient(), unsubscribe: bridge.clone().recipient(), publish: bridge.recipient() },
+            bridge: Bridge {
+                subscribe: bridge.clone().recipient(),
+                unsubscribe: bridge.clone().recipient(),
+                publish: bridge.clone().recipient(),
+                tell_nodes: bridge.recipient(),
+            },
+            node: 1,
             metrics: metrics.clone(),
             lifeline,
         };

@@ -1,6 +1,7 @@
-//! The bus: what publishers send, and what comes of it.
+//! The bus: what publishers send, what comes of it, and what nodes say to each other over it.
 
 mod contract;
+mod gossip;
 mod redis_access;
 mod redis_faults;
 mod resp;

@@ -6,6 +6,7 @@ mod conformance;
 mod drain;
 mod limits;
 mod operations;
+mod presence;
 mod refusals;
 mod scenarios;
 mod sse;

@@ -11,7 +11,9 @@ use std::{
 use actix::{Actor, Addr, Context, Handler};
 use bytes::Bytes;
 use callboard::{
-    actors::messages::{AccountForMissed, BridgeRestored, BrokerError, Deliver, Feed, Publish, Published, Subscribe, Unsubscribe},
+    actors::messages::{
+        AccountForMissed, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Subscribe, Unsubscribe,
+    },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports},
         memory::MemoryBus,
@@ -161,7 +163,7 @@ impl Bus {
             sources: Sources::new(setup.sources).unwrap(),
             prefix: "callboard".into(),
             mailbox: setup.mailbox,
-            reports: Reports { restored: reports.recipient() },
+            reports: Reports { restored: reports.clone().recipient(), up: reports.clone().recipient(), node_said: reports.recipient() },
             readiness: Arc::clone(&readiness),
             metrics: metrics.clone(),
             lifeline: None,
@@ -243,6 +245,19 @@ impl Handler<BridgeRestored> for ReportLog {
         targets.sort();
         let _ = self.restored.send(targets);
     }
+}
+
+/// What nodes say to each other is heard elsewhere.
+impl Handler<BridgeUp> for ReportLog {
+    type Result = ();
+
+    fn handle(&mut self, BridgeUp: BridgeUp, _: &mut Self::Context) {}
+}
+
+impl Handler<NodeSaid> for ReportLog {
+    type Result = ();
+
+    fn handle(&mut self, _: NodeSaid, _: &mut Self::Context) {}
 }
 
 /// Stands in for the group of a room or user on one worker.

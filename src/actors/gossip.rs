@@ -1,0 +1,250 @@
+//! What the registry and the other nodes tell each other: who is where, and what the application ordered.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    messages::{BridgeUp, BrokerError, Disconnect, Enrol, NodeSaid, TellNodes},
+    presence::Decided,
+    registry::{RoomRegistry, Spelled},
+};
+use crate::{
+    config::Config,
+    protocol::{
+        CloseReason, ConnectionId, Reference, Reply, RoomName, Target, UserName,
+        gossip::{Announcement, Deed, GossipError, NodeChannel, Order, Subject},
+    },
+};
+
+/// A broker that takes no goodbye within this time is not waited for.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
+
+// ---- presence ---------------------------------------------------------------------------------------------------------------
+
+impl RoomRegistry {
+    /// Somebody of this node has become a member, or is one no more.
+    pub(super) fn note_presence(&mut self, user: Option<&UserName>, target: &Target, is_member: bool, ctx: &mut Context<Self>) {
+        let Target::Room(room) = target else { return };
+        if !self.parts.config.rule_for(room).presence {
+            return;
+        }
+        let now = Instant::now();
+        if is_member {
+            self.presence.enter(room, user, now);
+        } else {
+            self.presence.exit(room, user, now);
+        }
+        self.await_presence(ctx);
+    }
+
+    /// Other rules hold from now on: rooms may have come to presence, or lost it, with their members in them.
+    pub(super) fn recount_presence(&mut self, previous: &Config, ctx: &mut Context<Self>) {
+        let (config, now) = (Arc::clone(&self.parts.config), Instant::now());
+        for client in self.connections.values() {
+            let user = client.identity.user.as_ref();
+            for room in &client.rooms {
+                match (previous.rule_for(room).presence, config.rule_for(room).presence) {
+                    (false, true) => self.presence.enter(room, user, now),
+                    (true, false) => self.presence.exit(room, user, now),
+                    (true, true) | (false, false) => {}
+                }
+            }
+        }
+        if asks_for_presence(&config) && !asks_for_presence(previous) {
+            self.presence.restored(now);
+        }
+        self.await_presence(ctx);
+    }
+
+    /// Presence costs nothing, and nothing is heard of it, where no rule asks for it.
+    fn has_presence(&self) -> bool {
+        asks_for_presence(&self.parts.config)
+    }
+
+    /// Sets the timer to when the presence has something to do, unless it rings before.
+    fn await_presence(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.presence.due() else { return };
+        if let Some((set_to, timer)) = self.presence_due {
+            if set_to <= due {
+                return;
+            }
+            ctx.cancel_future(timer);
+        }
+        let timer = ctx.run_later(due.saturating_duration_since(Instant::now()), |registry, ctx| {
+            registry.presence_due = None;
+            registry.act_on_presence();
+            registry.await_presence(ctx);
+        });
+        self.presence_due = Some((due, timer));
+    }
+
+    fn act_on_presence(&mut self) {
+        let Decided { announcements, notices } = self.presence.act(Instant::now());
+        for payload in announcements {
+            let told = self.parts.bridge.tell_nodes.send(TellNodes { channel: NodeChannel::Presence, payload });
+            // What does not arrive is mended by a later heartbeat.
+            actix::spawn(async move { _ = told.await });
+        }
+        for (room, notice) in notices {
+            if let Some(hall) = self.halls.get(&Target::Room(room)) {
+                hall.announce(&notice);
+            }
+        }
+    }
+
+    /// Tells the other nodes that this one has nobody any more. Done when the broker has taken it.
+    pub(super) fn say_goodbye(&mut self) -> impl Future<Output = ()> + use<> {
+        let channel = NodeChannel::Presence;
+        let told = self.presence.say_goodbye().map(|payload| self.parts.bridge.tell_nodes.send(TellNodes { channel, payload }));
+        async move {
+            if let Some(told) = told {
+                // Without it they wait until they have not heard of this node for a while.
+                let _ = timeout(GOODBYE_PATIENCE, told).await;
+            }
+        }
+    }
+
+    fn hear(&mut self, payload: &[u8], ctx: &mut Context<Self>) -> Result<(), GossipError> {
+        if self.has_presence() {
+            self.presence.hear(Announcement::decode(payload)?, Instant::now());
+            self.await_presence(ctx);
+        }
+        Ok(())
+    }
+}
+
+fn asks_for_presence(config: &Config) -> bool {
+    config.rooms.iter().any(|rule| rule.presence)
+}
+
+impl Handler<BridgeUp> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, BridgeUp: BridgeUp, ctx: &mut Context<Self>) {
+        if self.has_presence() {
+            self.presence.restored(Instant::now());
+            self.await_presence(ctx);
+        }
+    }
+}
+
+impl Handler<NodeSaid> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, NodeSaid { channel, payload }: NodeSaid, ctx: &mut Context<Self>) {
+        let heard = match channel {
+            NodeChannel::Presence => self.hear(&payload, ctx),
+            NodeChannel::Control => self.obey(&payload, ctx),
+        };
+        if let Err(error) = heard {
+            self.parts.metrics.source_error(channel.as_str(), error.reason());
+            log::debug!("a payload of the nodes' channel {:?} {error}", channel.as_str());
+        }
+    }
+}
+
+// ---- orders -----------------------------------------------------------------------------------------------------------------
+
+/// How many connections of this node it concerned.
+type Counted = ResponseFuture<Result<usize, BrokerError>>;
+
+impl RoomRegistry {
+    /// Carries an order out here, and passes it on.
+    fn order(&mut self, subject: Subject, deed: Deed, ctx: &mut Context<Self>) -> Counted {
+        let subjects = self.connections_of(&subject);
+        let concerned = self.carry_out(&subjects, &deed, ctx);
+        if matches!(subject, Subject::Connection(_)) && !subjects.is_empty() {
+            // No other node has it.
+            return Box::pin(async move { Ok(concerned) });
+        }
+        let payload: Bytes = Order { node: self.parts.node, subject, deed }.encode();
+        let told = self.parts.bridge.tell_nodes.send(TellNodes { channel: NodeChannel::Control, payload });
+        Box::pin(async move { told.await.unwrap_or(Err(BrokerError::Unavailable)).map(|()| concerned) })
+    }
+
+    /// Another node has taken an order.
+    fn obey(&mut self, payload: &[u8], ctx: &mut Context<Self>) -> Result<(), GossipError> {
+        let Order { node, subject, deed } = Order::decode(payload)?;
+        if node != self.parts.node {
+            let subjects = self.connections_of(&subject);
+            self.carry_out(&subjects, &deed, ctx);
+        }
+        Ok(())
+    }
+
+    fn connections_of(&self, subject: &Subject) -> Vec<ConnectionId> {
+        match subject {
+            Subject::Connection(id) => self.connections.contains_key(id).then_some(*id).into_iter().collect(),
+            Subject::User(user) => {
+                let theirs = self.connections.iter().filter(|(_, client)| client.identity.user.as_ref() == Some(user));
+                theirs.map(|(id, _)| *id).collect()
+            }
+        }
+    }
+
+    /// Makes a connection a member because the application says so, whatever the room's rule says of who may join. False if it
+    /// is in as many rooms as a connection may be.
+    fn enrol(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
+        let Some(client) = self.connections.get(&connection) else { return false };
+        if client.rooms.contains(room) {
+            return true;
+        }
+        if client.rooms.len() >= self.parts.config.http.max_rooms_per_connection {
+            return false;
+        }
+        // Only a Socket.IO connection knows in which of its namespaces the room is.
+        if client.summon(room, true) {
+            return true;
+        }
+        let Some(encoding) = client.user_encoding else { return false };
+        let greeting = encoding.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
+        let joined = self.enter(connection, Target::Room(room.clone()), Spelled { encoding, greeting }, ctx);
+        ctx.spawn(joined.into_actor(self).map(|_, _, _| ()));
+        true
+    }
+
+    /// Ends a membership because the application says so. False if there was none.
+    fn expel(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
+        let Some(client) = self.connections.get(&connection) else { return false };
+        if !client.rooms.contains(room) {
+            return false;
+        }
+        if client.summon(room, false) {
+            return true;
+        }
+        let left = Reply::Left { room: room.clone(), reference: Reference::default() };
+        let farewell = client.user_encoding.and_then(|encoding| encoding.reply(&left));
+        self.leave(connection, room, farewell, ctx)
+    }
+
+    fn carry_out(&mut self, subjects: &[ConnectionId], deed: &Deed, ctx: &mut Context<Self>) -> usize {
+        let is_done = |connection: &&ConnectionId| match deed {
+            Deed::Join { room } => self.enrol(**connection, room, ctx),
+            Deed::Leave { room } => self.expel(**connection, room, ctx),
+            Deed::Disconnect => {
+                let client = self.connections.get(connection);
+                client.map(|client| client.outbox.close(CloseReason::Disconnected)).is_some()
+            }
+        };
+        subjects.iter().filter(is_done).count()
+    }
+}
+
+impl Handler<Enrol> for RoomRegistry {
+    type Result = Counted;
+
+    fn handle(&mut self, Enrol { subject, room, is_member }: Enrol, ctx: &mut Context<Self>) -> Counted {
+        self.order(subject, if is_member { Deed::Join { room } } else { Deed::Leave { room } }, ctx)
+    }
+}
+
+impl Handler<Disconnect> for RoomRegistry {
+    type Result = Counted;
+
+    fn handle(&mut self, Disconnect { subject }: Disconnect, ctx: &mut Context<Self>) -> Counted {
+        self.order(subject, Deed::Disconnect, ctx)
+    }
+}
