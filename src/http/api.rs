@@ -7,11 +7,16 @@ use actix_web::{
     http::{Method, header},
     web::{self, Bytes, Data, Path, Payload, ServiceConfig},
 };
-use futures_util::future::{LocalBoxFuture, join_all};
+use bytes::BytesMut;
+use futures_util::{
+    StreamExt,
+    future::{LocalBoxFuture, join_all},
+};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     door::Door,
@@ -32,6 +37,9 @@ use crate::{
 const MAX_BATCH: usize = 1000;
 /// A body that takes longer to arrive is not waited for.
 const BODY_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How long an unread body is held, for the refusal to leave.
+const HOLD_UNREAD: Duration = Duration::from_secs(1);
 
 pub fn routes(app: &mut ServiceConfig) {
     for (path, handler) in [
@@ -99,13 +107,24 @@ impl FromRequest for Caller {
 }
 
 /// The whole body, bounded in size and time.
-pub async fn read_body(payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(BODY_PATIENCE, payload.to_bytes_limited(limit)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Ok(Err(error))) => Err(ApiError::new(ErrorCode::BadRequest, format!("the body ended early: {error}"))),
-        Ok(Err(_)) => Err(ApiError::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes"))),
-        Err(_) => Err(ApiError::new(ErrorCode::TimedOut, "the body did not arrive in time")),
-    }
+pub async fn read_body(mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
+    let deadline = Instant::now() + BODY_PATIENCE;
+    let mut body = BytesMut::new();
+    let refusal = loop {
+        match timeout_at(deadline, payload.next()).await {
+            Ok(None) => return Ok(body.freeze()),
+            Ok(Some(Ok(bytes))) if body.len() + bytes.len() <= limit => body.extend_from_slice(&bytes),
+            Ok(Some(Ok(_))) => break ApiError::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes")),
+            Ok(Some(Err(error))) => return Err(ApiError::new(ErrorCode::BadRequest, format!("the body ended early: {error}"))),
+            Err(_) => break ApiError::new(ErrorCode::TimedOut, "the body did not arrive in time"),
+        }
+    };
+    // actix-http waits without end for the rest of a chunked body that was dropped, but closes under one that is still held.
+    actix_web::rt::spawn(async move {
+        tokio::time::sleep(HOLD_UNREAD).await;
+        drop(payload);
+    });
+    Err(refusal)
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, ApiError> {

@@ -78,6 +78,10 @@ impl ResponseError for ApiError {
             let seconds = RETRY_AFTER.start() + getrandom::u32().unwrap_or(0) % spread;
             response.insert_header((header::RETRY_AFTER, seconds));
         }
+        if matches!(self.code, ErrorCode::TimedOut | ErrorCode::TooLarge) {
+            // The rest of the body is not waited for.
+            response.force_close();
+        }
         if self.code == ErrorCode::Unauthorized {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }

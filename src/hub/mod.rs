@@ -29,7 +29,7 @@ use self::{
 use crate::{
     actors::messages::Drain,
     auth::KeyError,
-    broker::resp,
+    broker::{redis::AddressError, resp},
     config::{BrokerUrl, Config, SourceConfig, SourceData},
     http::{self, door::Door, takeover},
     lifeline::{Readiness, Watch},
@@ -66,8 +66,8 @@ pub enum HubError {
     Tls(#[from] TlsError),
     #[error("no randomness for this node's name: {0}")]
     Randomness(getrandom::Error),
-    #[error("{0} is not served yet: name one Redis, or Sentinels")]
-    Cluster(BrokerUrl),
+    #[error("[broker] {0}")]
+    Broker(#[from] AddressError),
     #[error("{0}")]
     Server(io::Error),
     #[error("the {0} died; the log says why")]
@@ -79,7 +79,7 @@ impl HubError {
     pub const fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Resp(_) | Self::Source { .. } | Self::Sources(_) | Self::Key(_) | Self::Tls(_) | Self::TlsRoot { .. } | Self::Cluster(_)
+            Self::Resp(_) | Self::Source { .. } | Self::Sources(_) | Self::Key(_) | Self::Tls(_) | Self::TlsRoot { .. } | Self::Broker(_)
         )
     }
 }
@@ -135,7 +135,7 @@ async fn run(config: Config, read: ReadConfig, conformance: bool) -> Result<(), 
     let scheme = |address: String| if certificate.is_some() { address.replacen("http:", "https:", 1) } else { address };
     let addresses: Vec<String> = listeners.iter().map(Listener::to_string).map(scheme).collect();
     let door: Arc<OnceLock<web::Data<Door>>> = Arc::default();
-    let rustls = certificate.as_ref().map(|certificate| certificate.server_config()).transpose()?;
+    let rustls = certificate.as_ref().map(Certificate::server_config).transpose()?;
     let server = open_door(&config, core, Sockets { listeners, rustls }, Arc::clone(&door)).map_err(HubError::Server)?;
     let handle = server.handle();
     let mut serving = actix_web::rt::spawn(server);

@@ -12,8 +12,7 @@ use callboard::{
         messages::{Attach, Open, Tell, Wish},
         outbox::Incoming,
     },
-    auth::Identity,
-    auth::Keyring,
+    auth::{Identity, Keyring},
     config::{Config, Overflow},
     metrics::DropReason,
     protocol::{
@@ -43,12 +42,12 @@ struct Client {
 fn options(house: &House) -> Arc<ConnectionOptions> {
     Arc::new(ConnectionOptions {
         registry: house.registry.clone(),
+        keyring: Arc::new(Keyring::new(None).expect("no file is needed")),
         heartbeat: Heartbeat { bytes: b"\x89\x00", every: Duration::from_secs(25), answer_within: Some(Duration::from_secs(10)) },
         stall_limit: Duration::from_secs(10),
         messages_per_second: 5,
         retry: Duration::from_secs(3),
         drain: Duration::from_secs(10),
-        keyring: Arc::new(Keyring::new(None).expect("no keys are no mistake")),
     })
 }
 

@@ -19,7 +19,7 @@ const KNOWN_BY: [(&str, &[&str]); 5] = [
     ("actix_web", &["src/http/", "src/hub/", "src/cli/mod.rs"]),
     ("actix_web_actors", &["src/http/websocket.rs"]),
     ("redis", &["src/broker/redis.rs", "src/broker/redis/", "src/cli/publish.rs", "src/cli/bench/", "src/bench/"]),
-    ("tokio", &["src/actors/", "src/broker/", "src/http/", "src/hub/", "src/cli/", "src/bench/", "src/lifeline.rs"]),
+    ("tokio", &["src/actors/", "src/broker/", "src/http/", "src/hub/", "src/cli/", "src/bench/", "src/lifeline.rs", "src/auth/keyring.rs"]),
 ];
 
 const LONGEST_FILE: usize = 500;

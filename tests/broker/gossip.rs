@@ -10,7 +10,7 @@ use callboard::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
         memory::MemoryBus,
-        redis::{LinkParts, RedisLink},
+        redis::{Connector, LinkParts, RedisLink},
     },
     config::BrokerUrl,
     metrics::Metrics,
@@ -18,7 +18,7 @@ use callboard::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::support::redis::Redis;
+use super::support::Redis;
 
 const PREFIX: &str = "callboard";
 
@@ -88,8 +88,7 @@ impl Node {
         let (url, node) = (redis.url(), name.to_owned());
         Self::start(move |bridge| {
             Box::new(RedisLink::start(LinkParts {
-                url: BrokerUrl::parse(&url).expect("a URL"),
-                tls_root: None,
+                connector: Connector::new(BrokerUrl::parse(&url).expect("a URL"), None).expect("an address"),
                 prefix: PREFIX.into(),
                 standing: nodes::standing(PREFIX).collect(),
                 node,
@@ -114,7 +113,7 @@ fn said(channel: NodeChannel, payload: &'static str) -> Heard {
 
 #[actix::test]
 async fn what_a_node_says_reaches_every_node_in_order_on_each_channel() {
-    let redis = Redis::start();
+    let redis = Redis::start(&[]).await;
     let mut nodes = [Node::on_redis(&redis, "a"), Node::on_redis(&redis, "b")];
     for node in &mut nodes {
         assert_eq!(node.hear().await, Heard::Up);
@@ -131,19 +130,17 @@ async fn what_a_node_says_reaches_every_node_in_order_on_each_channel() {
 
 #[actix::test]
 async fn a_node_that_lost_redis_says_so_and_hears_again_when_it_is_back() {
-    let mut redis = Redis::start();
-    let port = redis.port;
+    let mut redis = Redis::start(&[]).await;
     let mut node = Node::on_redis(&redis, "a");
     assert_eq!(node.hear().await, Heard::Up);
-    redis.process.signal("KILL");
-    redis.process.wait();
+    redis.kill();
     let refused = timeout(Duration::from_secs(20), async {
         while node.tell(NodeChannel::Presence, "lost").await.is_ok() {
             tokio::task::yield_now().await;
         }
     });
     refused.await.expect("it is noticed");
-    let _redis = Redis::start_at(port, &[]);
+    redis.restart().await;
     loop {
         match node.hear().await {
             Heard::Up => break,

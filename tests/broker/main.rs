@@ -1,8 +1,9 @@
 //! The bus: what publishers send, what comes of it, and what nodes say to each other over it.
 
+mod contract;
 mod gossip;
+mod redis_access;
+mod redis_faults;
 mod resp;
 mod resp_clients;
-
-#[path = "../support/mod.rs"]
 mod support;

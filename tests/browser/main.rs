@@ -1,6 +1,7 @@
 //! Real publishers, real clients: django-sse and the article's own code from a plain process and from a Celery worker; Chromium,
 //! curl and the client packages of npm. Each event reaches each client once and in order, on one node and on three.
 
+mod django;
 mod publishers;
 
 #[path = "../support/mod.rs"]

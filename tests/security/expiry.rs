@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::support::{Hub, WITH_TOKENS, now, token, token_of};
+use super::support::{Hub, WITH_TOKENS, eventually, now, token, token_of};
 
 /// Promised, and a second for the clock that counts whole ones.
 const PROMISED: Duration = Duration::from_secs(2 + 1);
@@ -24,7 +24,8 @@ fn a_connection_ends_with_its_grant() {
     assert!(!stream.hears("an end, and nothing else"));
     assert!(begun.elapsed() < Duration::from_secs(2) + PROMISED, "{:?}", begun.elapsed());
     assert_eq!(hub.get(&format!("/sse?token={short}"), &[]).status, 401);
-    assert!(hub.metric(r#"callboard_closes_total{wire="websocket",reason="expired"}"#) >= 1.0);
+    let expired = r#"callboard_closes_total{wire="websocket",reason="expired"}"#;
+    eventually("it is counted", || (hub.metric(expired) == 1.0).then_some(()));
 }
 
 #[test]

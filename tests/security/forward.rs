@@ -64,7 +64,8 @@ fn serve(mut stream: TcpStream, asked: &AtomicUsize, (is_open, opened): &(Mutex<
         }
         asked.fetch_add(1, Ordering::SeqCst);
         drop(opened.wait_while(is_open.lock().expect("the gate"), |is_open| !*is_open));
-        if stream.write_all(answer(&head).as_bytes()).is_err() {
+        let answer = answer(&head);
+        if stream.write_all(answer.as_bytes()).is_err() || answer.contains("Connection: close") {
             return;
         }
     }
@@ -80,6 +81,9 @@ fn by_cookie(head: &str) -> String {
         "alice" => response("200 OK", "Content-Type: application/json\r\n", r#"{"user":"alice","join":["team/*"],"publish":[]}"#),
         "short" => response("200 OK", "", &json!({ "user": "short", "expires_at": now() + 2 }).to_string()),
         "headers" => response("200 OK", "X-User: bob\r\nX-Rooms: team/7, other\r\n", ""),
+        // As Django's own server answers: the body ends with the connection.
+        "unsized" => "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"user\":\"alice\",\"join\":[\"team/*\"]}".to_owned(),
+        "cut" => "HTTP/1.1 200 OK\r\nContent-Length: 99\r\nConnection: close\r\n\r\n".to_owned(),
         "nobody" => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
         "forbidden" => response("403 Forbidden", "", ""),
         "login" => response("302 Found", "Location: /login\r\n", ""),
@@ -97,6 +101,8 @@ fn the_application_says_who_a_client_is() {
     let hub = Hub::start(&application.config(TEAM));
     for (session, room, status) in [
         ("alice", "team/7", 200),
+        ("unsized", "team/7", 200),
+        ("cut", "open", 503),
         ("headers", "team/7", 200),
         ("headers", "team/8", 403),
         ("nobody", "open", 200),

@@ -117,6 +117,8 @@ fn whoever_keeps_the_hub_waiting_is_closed_and_nobody_else_notices() {
         ("half a request line", said("GET /ss")),
         ("half a head", said("GET /sse HTTP/1.1\r\nHost: hub\r\nX-Sl")),
         ("half a body", said("POST /api/publish HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n{\"room\":")),
+        ("half a second head", said("GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\nGET /healthz HT")),
+        ("idle after an answer", said("GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")),
         ("no body", said("POST /api/publish HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n")),
         ("half a form", said("POST /sse HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\nLast-Ev")),
         ("half a chunk", said("POST /api/publish HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{\"ro")),

@@ -109,7 +109,7 @@ fn malformed_requests_and_handshakes_get_their_status() {
             13 => (format!("GET /sse?room={} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n", word.repeat(201)), 400),
             14 => (format!("GET /ws HTTP/1.1\r\nHost: hub\r\nConnection: close\r\nX: {word}\r\n\r\n"), 400),
             15 => (format!("GET /ws HTTP/1.1\r\nHost: hub\r\n{upgrade}Sec-WebSocket-Version: 13\r\nX: {word}\r\n\r\n"), 400),
-            16 => (format!("GET /ws HTTP/1.1\r\nHost: hub\r\n{upgrade}{key}Sec-WebSocket-Version: {}\r\n\r\n", random.below(13)), 400),
+            16 => (format!("GET /ws HTTP/1.1\r\nHost: hub\r\n{upgrade}{key}Sec-WebSocket-Version: {}\r\n\r\n", 20 + random.below(50)), 426),
             _ => (format!("GET /sse?token={word}.{word}.{word} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n"), 401),
         };
         let mut stream = hub.connect();
@@ -182,7 +182,7 @@ fn malformed_frames_get_their_close_code() {
             7 => (frame(0x88, &[3]), 1002),
             8 => (frame(0x88, &[1004_u16, 1005, 1006, 1015, 999, 2999, 5000][random.below(7)].to_be_bytes()), 1002),
             9 => (frame(0x81, &[0xff, 0xfe, random.next() as u8]), 1007),
-            10 => (frame(0x88, &[0x03, 0xe8, 0xff, 0xff]), 1007),
+            10 => (frame(0x88, &[0x03, 0xe8, 0xff, 0xff]), 1002),
             11 => (frame(0x81, &vec![b'x'; 1025 + random.below(60_000)]), 1009),
             12 => ([&[0x82, 0xff][..], &(1_u64 << (20 + random.below(42))).to_be_bytes(), &[0; 4]].concat(), 1009),
             13 => ([frame(0x01, &[b'x'; 600]), frame(0x80, &[b'x'; 600])].concat(), 1009),

@@ -26,16 +26,19 @@ join = 'user'
 publish = 'granted'
 ";
 
-const NOBODY: Option<(&[&str], &[&str])> = None;
-const ALICE: Option<(&[&str], &[&str])> = Some((&[], &[]));
-const TEAM_7: Option<(&[&str], &[&str])> = Some((&["team/7"], &["team/7"]));
-const TEAMS: Option<(&[&str], &[&str])> = Some((&["team/*"], &[]));
-const WRITER: Option<(&[&str], &[&str])> = Some((&[], &["team/*", "other"]));
-const ALL: Option<(&[&str], &[&str])> = Some((&["*"], &["*"]));
+/// Patterns that a token lets its bearer join, and publish to.
+type Grants = (&'static [&'static str], &'static [&'static str]);
+
+const NOBODY: Option<Grants> = None;
+const ALICE: Option<Grants> = Some((&[], &[]));
+const TEAM_7: Option<Grants> = Some((&["team/7"], &["team/7"]));
+const TEAMS: Option<Grants> = Some((&["team/*"], &[]));
+const WRITER: Option<Grants> = Some((&[], &["team/*", "other"]));
+const ALL: Option<Grants> = Some((&["*"], &["*"]));
 
 /// Whose token grants what, the room, and whether it may join, and publish after it tried to.
 #[rustfmt::skip]
-const CASES: [(Option<(&[&str], &[&str])>, &str, bool, bool); 40] = [
+const CASES: [(Option<Grants>, &str, bool, bool); 40] = [
     (NOBODY, "open/1", true, true), (ALICE, "open/1", true, true), (TEAM_7, "open/1", true, true), (ALL, "open/1", true, true),
     (NOBODY, "open/", true, true), (NOBODY, "open", false, false), (ALICE, "open", true, false), (ALL, "open", true, true),
     (NOBODY, "users/1", false, false), (ALICE, "users/1", true, true), (TEAM_7, "users/1", true, true), (WRITER, "users/1", true, true),
