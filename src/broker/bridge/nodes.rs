@@ -1,5 +1,7 @@
 //! The channels on which nodes talk to each other: past the sources, between the link and the registry.
 
+use std::sync::Arc;
+
 use actix::{Context, Handler, Recipient, ResponseFuture, prelude::SendError};
 use bytes::Bytes;
 use futures_util::future;
@@ -33,10 +35,15 @@ impl Handler<TellNodes> for RedisBridge {
     type Result = ResponseFuture<Result<(), BrokerError>>;
 
     fn handle(&mut self, TellNodes { channel, payload }: TellNodes, _: &mut Context<Self>) -> Self::Result {
-        let channel = channel.name(&self.parts.prefix).into();
-        match &mut self.link {
-            Some(link) => link.publish(vec![channel], payload),
-            None => Box::pin(future::ready(Err(BrokerError::Unavailable))),
-        }
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return Box::pin(future::ready(Err(BrokerError::Overloaded)));
+        };
+        let Some(link) = &mut self.link else { return Box::pin(future::ready(Err(BrokerError::Unavailable))) };
+        let sent = link.publish(vec![channel.name(&self.parts.prefix).into()], payload);
+        Box::pin(async move {
+            let taken = sent.await;
+            drop(permit);
+            taken
+        })
     }
 }
