@@ -1,0 +1,14 @@
+//! However a client's bytes are cut, they mean the same, and nothing panics.
+#![no_main]
+
+use callboard::protocol::wire::Wire;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u8, Vec<u8>)| {
+    let (cut, bytes) = input;
+    let (mut whole, mut parts) = (Vec::new(), Vec::new());
+    Wire::web_socket(1024).receive(&bytes, &mut whole);
+    let mut wire = Wire::web_socket(1024);
+    bytes.chunks(usize::from(cut) + 1).for_each(|chunk| wire.receive(chunk, &mut parts));
+    assert_eq!(format!("{whole:?}"), format!("{parts:?}"));
+});
