@@ -24,13 +24,14 @@ use super::{
     outbox::{Notice, Outbox},
     rate::Allowance,
     registry::RoomRegistry,
-    socket::Cutter,
+    session::SessionParts,
+    socket::{Cutter, Socket},
     worker::Worker,
 };
 use crate::{
     auth::{Identity, Keyring, unix_now},
     protocol::{
-        CloseReason, Command, ConnectionId, ErrorCode, GapReason, Reference, Reply, RoomName, Target,
+        CloseReason, Command, ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target,
         wire::{Heartbeat, Received, Wire},
     },
 };
@@ -57,6 +58,8 @@ pub struct ConnectionOptions {
     /// `http.sse_retry`; a draining hub spreads it over `drain`.
     pub retry: Duration,
     pub drain: Duration,
+    /// `socketio.connect_timeout`.
+    pub connect_timeout: Duration,
 }
 
 /// What makes up one connection.
@@ -68,14 +71,16 @@ pub struct ConnectionParts {
     pub options: Arc<ConnectionOptions>,
     /// Its place among `server.max_connections`.
     pub lease: Lease,
+    /// What Socket.IO needs beside.
+    pub session: Option<Box<SessionParts>>,
 }
 
 pub struct Connection {
-    parts: ConnectionParts,
+    pub(super) parts: ConnectionParts,
     allowance: Allowance,
     rate_warnings: u32,
     /// Why it ended, for the metrics; the first reason stays.
-    reason: Option<CloseReason>,
+    pub(super) reason: Option<CloseReason>,
     line: Option<SpawnHandle>,
     /// Runs only where the grant ends before the connection might.
     expiry: Option<SpawnHandle>,
@@ -89,21 +94,25 @@ impl Connection {
         Self { parts, allowance, rate_warnings: 0, reason: None, line: None, expiry: None, cutter: None }
     }
 
-    fn say(&self, reply: &Reply) {
-        if let Some(bytes) = self.parts.wire.reply(reply) {
+    fn say(&mut self, reply: &Reply) {
+        for bytes in self.parts.wire.reply(reply) {
             self.parts.outbox.push_control(bytes);
         }
     }
 
-    fn refuse(&self, refusal: Refusal, reference: Reference) {
+    fn refuse(&mut self, refusal: Refusal, reference: Reference) {
         self.say(&Reply::Error { code: refusal.code, message: refusal.message, reference });
     }
 
     /// Bytes from the client.
-    fn receive(&mut self, bytes: &[u8], ctx: &mut Context<Self>) {
+    pub(super) fn receive(&mut self, bytes: &[u8], ctx: &mut Context<Self>) {
         self.parts.outbox.note_heard();
         let mut received = Vec::new();
         self.parts.wire.receive(bytes, &mut received);
+        self.act(received, ctx);
+    }
+
+    pub(super) fn act(&mut self, received: Vec<Received>, ctx: &mut Context<Self>) {
         for received in received {
             if self.reason.is_some() {
                 return;
@@ -111,6 +120,9 @@ impl Connection {
             match received {
                 Received::Command(command) if self.is_within_rate() => self.obey(command, ctx),
                 Received::Command(command) => self.warn_of_rate(command.into_reference()),
+                Received::Due(command) => self.obey(command, ctx),
+                Received::Namespace(request) if self.is_within_rate() => self.admit(request, ctx),
+                Received::Namespace(_) => self.say_goodbye(CloseReason::Policy),
                 Received::Answer(bytes) => self.parts.outbox.push_control(bytes),
                 Received::Close(reason, last) => self.end(reason, last),
             }
@@ -137,7 +149,7 @@ impl Connection {
 
     fn obey(&mut self, command: Command, ctx: &mut Context<Self>) {
         match command {
-            Command::Join { room, reference, .. } => self.join(room, reference, ctx),
+            Command::Join { room, reference, .. } => self.join(room, reference, false, ctx),
             Command::Leave { room, reference } => self.leave(room, reference, ctx),
             Command::Publish { room, event, reference } => {
                 let order = PublishAs { connection: self.parts.id, room, event };
@@ -171,7 +183,7 @@ impl Connection {
     }
 
     /// Ends the connection with its grant.
-    fn watch_expiry(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn watch_expiry(&mut self, ctx: &mut Context<Self>) {
         if let Some(replaced) = self.expiry.take() {
             ctx.cancel_future(replaced);
         }
@@ -187,28 +199,45 @@ impl Connection {
         }));
     }
 
-    fn join(&self, room: RoomName, reference: Reference, ctx: &mut Context<Self>) {
-        let greeting = self.parts.wire.reply(&Reply::Joined { room: room.clone(), reference: reference.clone() });
-        let sent = self.parts.options.registry.send(Join { connection: self.parts.id, room, greeting }).into_actor(self);
-        ctx.spawn(sent.map(|answer, connection, _| {
-            if let Err(refusal) = answer.unwrap_or_else(|_| Err(registry_is_gone())) {
-                connection.refuse(refusal, reference);
-            }
+    pub(super) fn join(&mut self, room: RoomName, reference: Reference, is_granted: bool, ctx: &mut Context<Self>) {
+        let joined = Reply::Joined { room, reference };
+        let Reply::Joined { room, reference } = &joined else { return };
+        let order = self.order_join(room.clone(), &joined, is_granted);
+        let sent = self.parts.options.registry.send(order).into_actor(self);
+        let reference = reference.clone();
+        ctx.spawn(sent.map(move |answer, connection, _| match answer.unwrap_or_else(|_| Err(registry_is_gone())) {
+            Ok(()) => connection.settle_move(&joined),
+            Err(refusal) => connection.refuse(refusal, reference),
         }));
     }
 
-    fn leave(&self, room: RoomName, reference: Reference, ctx: &mut Context<Self>) {
-        let farewell = self.parts.wire.reply(&Reply::Left { room: room.clone(), reference: reference.clone() });
+    fn order_join(&self, room: RoomName, joined: &Reply, is_granted: bool) -> Join {
+        let wire = &self.parts.wire;
+        let (encoding, greeting) = (wire.encoding(&room), wire.announce_move(joined));
+        Join { connection: self.parts.id, room, encoding, greeting, is_granted }
+    }
+
+    fn settle_move(&mut self, moved: &Reply) {
+        if let Some(bytes) = self.parts.wire.settle_move(moved) {
+            self.parts.outbox.push_control(bytes);
+        }
+    }
+
+    pub(super) fn leave(&mut self, room: RoomName, reference: Reference, ctx: &mut Context<Self>) {
+        let left = Reply::Left { room: room.clone(), reference: reference.clone() };
+        let farewell = self.parts.wire.announce_move(&left);
         let message = format!("you have not joined {room:?}");
         let sent = self.parts.options.registry.send(Leave { connection: self.parts.id, room, farewell }).into_actor(self);
         ctx.spawn(sent.map(move |was_member, connection, _| {
-            if !was_member.unwrap_or(true) {
+            if was_member.unwrap_or(true) {
+                connection.settle_move(&left);
+            } else {
                 connection.refuse(Refusal::new(ErrorCode::NotJoined, message), reference);
             }
         }));
     }
 
-    fn answer_publish(&self, answer: Result<Result<Published, Refusal>, actix::MailboxError>, reference: Reference) {
+    fn answer_publish(&mut self, answer: Result<Result<Published, Refusal>, actix::MailboxError>, reference: Reference) {
         match answer.unwrap_or_else(|_| Err(registry_is_gone())) {
             Ok(published) => self.say(&Reply::Ack { id: Some(published.id), reference }),
             Err(refusal) => self.refuse(refusal, reference),
@@ -234,44 +263,60 @@ impl Connection {
         }
     }
 
-    fn say_goodbye(&mut self, reason: CloseReason) {
+    pub(super) fn say_goodbye(&mut self, reason: CloseReason) {
         let retry = self.parts.options.retry + random_part(self.parts.options.drain);
         let goodbye = self.parts.wire.goodbye(reason, retry);
         self.end(reason, goodbye);
     }
 
-    fn end(&mut self, reason: CloseReason, last: Option<Bytes>) {
+    fn end(&mut self, reason: CloseReason, last: impl IntoIterator<Item = Bytes>) {
         self.reason.get_or_insert(reason);
         self.parts.outbox.finish(last);
     }
 
-    fn watch_line(&mut self, line: Line, ctx: &mut Context<Self>) {
+    /// How long bytes may wait without one of them moving: for a poll, as long as a client may be silent.
+    fn stall_limit(&self) -> Duration {
+        match &self.parts.wire {
+            Wire::SocketIo(wire) if wire.is_polling() => self.parts.options.heartbeat.every + self.parts.options.stall_limit,
+            _ => self.parts.options.stall_limit,
+        }
+    }
+
+    pub(super) fn watch_line(&mut self, line: Line, ctx: &mut Context<Self>) {
         let replaced = self.line.replace(ctx.add_stream(line));
         if let Some(replaced) = replaced {
             ctx.cancel_future(replaced);
         }
     }
 
+    pub(super) fn take_socket(&mut self, socket: Socket, ctx: &mut Context<Self>) {
+        let socket = Arc::new(socket);
+        self.parts.outbox.attach(Arc::clone(&socket));
+        self.watch_line(Line::new(Arc::clone(&self.parts.outbox), Some(socket), self.stall_limit()), ctx);
+    }
+
     /// The client listens from now on.
     #[expect(clippy::disallowed_methods, reason = "once per connection")]
-    fn begin_heartbeat(&self) {
+    pub(super) fn begin_heartbeat(&self) {
         let watch = Watch { outbox: Arc::clone(&self.parts.outbox), heartbeat: self.parts.options.heartbeat };
         Worker::current().pulse.do_send(watch);
     }
 
-    fn connect(&self, ctx: &Context<Self>) -> Connect {
+    pub(super) fn connect(&self, user_encoding: Option<Encoding>, ctx: &Context<Self>) -> Connect {
+        let summon = matches!(self.parts.wire, Wire::SocketIo(_)).then(|| ctx.address().recipient());
         Connect {
             connection: self.parts.id,
             identity: Arc::clone(&self.parts.identity),
             outbox: Arc::clone(&self.parts.outbox),
-            encoding: self.parts.wire.encoding(),
+            user_encoding,
             tell: ctx.address().recipient(),
+            summon,
             worker: Worker::current(),
         }
     }
 }
 
-fn registry_is_gone() -> Refusal {
+pub(super) fn registry_is_gone() -> Refusal {
     Refusal::new(ErrorCode::Internal, "the hub is going down")
 }
 
@@ -287,7 +332,7 @@ impl Actor for Connection {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(CONTROL_MAILBOX);
         self.parts.outbox.metrics().connections(self.parts.outbox.wire()).inc();
-        self.watch_line(Line::new(Arc::clone(&self.parts.outbox), None, self.parts.options.stall_limit), ctx);
+        self.watch_line(Line::new(Arc::clone(&self.parts.outbox), None, self.stall_limit()), ctx);
         self.watch_expiry(ctx);
     }
 
@@ -325,13 +370,13 @@ impl Handler<Open> for Connection {
     type Result = ResponseActFuture<Self, Result<(), Refusal>>;
 
     fn handle(&mut self, Open { rooms }: Open, ctx: &mut Context<Self>) -> Self::Result {
-        let connect = self.connect(ctx);
+        let connect = self.connect(self.parts.wire.user_encoding(), ctx);
         let options = Arc::clone(&self.parts.options);
         let joins: Vec<Join> = rooms
             .into_iter()
             .map(|room| {
-                let greeting = self.parts.wire.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
-                Join { connection: self.parts.id, room, greeting }
+                let joined = Reply::Joined { room: room.clone(), reference: Reference::default() };
+                self.order_join(room, &joined, false)
             })
             .collect();
         self.say(&Reply::Welcome { connection: self.parts.id, user: self.parts.identity.user.clone() });
@@ -340,8 +385,10 @@ impl Handler<Open> for Connection {
             let answers = join_all(joins.into_iter().map(|join| options.registry.send(join))).await;
             answers.into_iter().try_for_each(|answer| answer.unwrap_or_else(|_| Err(registry_is_gone())))
         };
-        Box::pin(opened.into_actor(self).map(|opened, _, ctx| {
-            if opened.is_err() {
+        Box::pin(opened.into_actor(self).map(|opened, connection, ctx| {
+            if opened.is_ok() {
+                connection.begin_session(ctx);
+            } else {
                 ctx.stop();
             }
             opened
@@ -353,9 +400,7 @@ impl Handler<Attach> for Connection {
     type Result = ();
 
     fn handle(&mut self, Attach { socket, early }: Attach, ctx: &mut Context<Self>) {
-        let socket = Arc::new(socket);
-        self.parts.outbox.attach(Arc::clone(&socket));
-        self.watch_line(Line::new(Arc::clone(&self.parts.outbox), Some(socket), self.parts.options.stall_limit), ctx);
+        self.take_socket(socket, ctx);
         self.begin_heartbeat();
         if !early.is_empty() {
             self.receive(&early, ctx);

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     messages::{BridgeUp, BrokerError, Disconnect, Enrol, NodeSaid, TellNodes},
     presence::Decided,
-    registry::RoomRegistry,
+    registry::{RoomRegistry, Spelled},
 };
 use crate::{
     config::Config,
@@ -195,8 +195,12 @@ impl RoomRegistry {
         if client.rooms.len() >= self.parts.config.http.max_rooms_per_connection {
             return false;
         }
-        let greeting = client.encoding.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
-        let joined = self.enter(connection, Target::Room(room.clone()), greeting, ctx);
+        if client.summon(room, true) {
+            return true;
+        }
+        let Some(encoding) = client.user_encoding else { return false };
+        let greeting = encoding.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
+        let joined = self.enter(connection, Target::Room(room.clone()), Spelled { encoding, greeting }, ctx);
         ctx.spawn(joined.into_actor(self).map(|_, _, _| ()));
         true
     }
@@ -204,7 +208,11 @@ impl RoomRegistry {
     /// Ends a membership because the application says so. False if there was none.
     fn expel(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
         let Some(client) = self.connections.get(&connection) else { return false };
-        let farewell = client.encoding.reply(&Reply::Left { room: room.clone(), reference: Reference::default() });
+        if client.rooms.contains(room) && client.summon(room, false) {
+            return true;
+        }
+        let left = Reply::Left { room: room.clone(), reference: Reference::default() };
+        let farewell = client.user_encoding.and_then(|encoding| encoding.reply(&left));
         self.leave(connection, room, farewell, ctx)
     }
 

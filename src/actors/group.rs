@@ -23,7 +23,7 @@ use actix::{Actor, ActorFuture, ActorFutureExt, AsyncContext, Context, Handler, 
 use super::{
     fan_out::{FanOut, Step},
     members::Member,
-    messages::{AccountForMissed, AddMember, Announce, Deliver, RemoveMember},
+    messages::{AccountForMissed, AddMember, Announce, ChangeCarrier, Deliver, RemoveMember},
 };
 use crate::{
     config::Overflow,
@@ -134,6 +134,14 @@ impl<N: Unpin + 'static> Handler<RemoveMember> for Group<N> {
         if let (Some(member), Some(farewell)) = (self.fan_out.members.remove(order.connection), order.farewell) {
             member.outbox.push_control(farewell);
         }
+    }
+}
+
+impl<N: Unpin + 'static> Handler<ChangeCarrier> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, order: ChangeCarrier, _: &mut Context<Self>) {
+        self.fan_out.members.change_carrier(order.connection, order.carrier);
     }
 }
 

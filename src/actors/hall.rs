@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     group::{Group, GroupOptions, Room, User},
-    messages::{AccountForMissed, AddMember, Announce, BrokerError, Deliver, Feed, Refusal, RemoveMember},
+    messages::{AccountForMissed, AddMember, Announce, BrokerError, ChangeCarrier, Deliver, Feed, Refusal, RemoveMember},
     outbox::Outbox,
     worker::Worker,
 };
@@ -184,6 +184,16 @@ impl Hall {
         is_deserted
     }
 
+    /// A member moved from polling to a WebSocket.
+    pub fn change_carrier(&mut self, worker: usize, order: ChangeCarrier) {
+        let Some(seat) = self.seat(worker) else { return };
+        let waiting = seat.opening.iter_mut().flat_map(|opening| &mut opening.waiting);
+        waiting.filter(|waiting| waiting.place.connection == order.connection).for_each(|waiting| {
+            waiting.place.encoding.change_carrier(order.carrier);
+        });
+        seat.group.change_carrier(order);
+    }
+
     pub fn is_closed(&self) -> bool {
         self.seats.iter().all(Option::is_none)
     }
@@ -239,6 +249,13 @@ impl GroupAddress {
     }
 
     fn remove(&self, order: RemoveMember) {
+        match self {
+            Self::Room(room) => room.do_send(order),
+            Self::User(user) => user.do_send(order),
+        }
+    }
+
+    fn change_carrier(&self, order: ChangeCarrier) {
         match self {
             Self::Room(room) => room.do_send(order),
             Self::User(user) => user.do_send(order),

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::RandomState;
 
 use super::outbox::Outbox;
-use crate::protocol::{ConnectionId, Encoding};
+use crate::protocol::{ConnectionId, Encoding, engineio::Carrier};
 
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -38,6 +38,13 @@ impl Members {
         self.index.insert(member.connection, self.places.len());
         self.places.push(member);
         true
+    }
+
+    /// A Socket.IO member moved from polling to a WebSocket.
+    pub fn change_carrier(&mut self, connection: ConnectionId, carrier: Carrier) {
+        if let Some(&place) = self.index.get(&connection) {
+            self.places[place].encoding.change_carrier(carrier);
+        }
     }
 
     /// The last member takes the place of the one who leaves: not during a walk, which would miss it.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     outbox::Outbox,
     receipt::Receipt,
-    socket::{Cutter, Socket},
+    socket::{Cutter, Socket, Spare},
     worker::Worker,
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     protocol::{
         Command, ConnectionId, Encoding, ErrorCode, Event, Publication, Reply, RoomName, Target, UserName,
+        engineio::Carrier,
         gossip::{NodeChannel, Subject},
         wire::Heartbeat,
     },
@@ -115,6 +116,24 @@ pub struct Wish(pub Command);
 #[rtype(result = "()")]
 pub struct Receive(pub Bytes);
 
+/// Door → connection: a post of a polling client. False if it broke the protocol, which ended the session.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct Post {
+    pub body: Bytes,
+    /// Engine.IO 3 with a body of bytes; else it is text.
+    pub is_octets: bool,
+}
+
+/// Door → connection: a WebSocket carries you from now on, no more polls. Without a socket a response body carries your bytes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Move {
+    pub spare: Option<Spare>,
+    /// What the client sent on it already.
+    pub early: Bytes,
+}
+
 /// Connection → pulse: keep its time.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -123,15 +142,18 @@ pub struct Watch {
     pub heartbeat: Heartbeat,
 }
 
-/// Connection → registry: a client is here. Answers when its user's own events are listened to.
+/// Connection → registry: a client is here, or is now known to be somebody. Answers when its user's own events are listened to.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Refusal>")]
 pub struct Connect {
     pub connection: ConnectionId,
     pub identity: Arc<Identity>,
     pub outbox: Arc<Outbox>,
-    pub encoding: Encoding,
+    /// How its user's own events are spelled; none: it does not want them yet.
+    pub user_encoding: Option<Encoding>,
     pub tell: Recipient<Tell>,
+    /// Where a connection joins by itself what the application orders, because it alone knows how a room is spelled for it.
+    pub summon: Option<Recipient<Summon>>,
     pub worker: Worker,
 }
 
@@ -142,7 +164,26 @@ pub struct Connect {
 pub struct Join {
     pub connection: ConnectionId,
     pub room: RoomName,
+    pub encoding: Encoding,
     pub greeting: Option<Bytes>,
+    /// The application ordered it: no rule is asked.
+    pub is_granted: bool,
+}
+
+/// Registry → connection: the application makes you a member of this room, or a member no more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Summon {
+    pub room: RoomName,
+    pub is_member: bool,
+}
+
+/// Connection → registry → groups: this Socket.IO connection is carried by a WebSocket now.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ChangeCarrier {
+    pub connection: ConnectionId,
+    pub carrier: Carrier,
 }
 
 /// Connection → registry: be a member no more. No event of the room follows the farewell. False if it was none.

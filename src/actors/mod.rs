@@ -16,12 +16,15 @@ pub mod messages;
 pub mod orders;
 pub mod outbox;
 pub mod presence;
+pub mod publishing;
 pub mod pulse;
 pub mod queue;
 pub mod rate;
 pub mod receipt;
 pub mod registry;
 pub mod roster;
+pub mod session;
+pub mod sessions;
 pub mod socket;
 pub mod worker;
 

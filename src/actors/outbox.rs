@@ -37,6 +37,9 @@ const CONTROL_ENTRIES: usize = 64;
 /// rooms would have to be further apart than this many of such events for one to arrive twice.
 const REMEMBERED_KEYS: usize = 1024;
 
+/// A poll is answered with about this much at a time; what waits beyond it is the next poll's.
+const POLL_BYTES: usize = 512 * 1024;
+
 /// What may wait for one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxLimits {
@@ -103,6 +106,9 @@ struct State {
     dropped: u64,
     /// Keys of the last events that had several addressees.
     taken_keys: VecDeque<u64>,
+    /// Set when the connection moved from polling to a WebSocket: what still comes spelled for a poll is spelled anew, so
+    /// that rooms may learn of the move in their own time.
+    respell: Option<fn(&Bytes) -> Bytes>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +164,13 @@ impl Outbox {
         self.drainer.wake();
     }
 
+    /// From now on a WebSocket carries what was spelled for polls, and what waits of it.
+    pub fn respell(&self, respell: fn(&Bytes) -> Bytes) {
+        let mut state = self.lock();
+        state.queue.respell(respell);
+        state.respell = Some(respell);
+    }
+
     // ---- filling -------------------------------------------------------------------------------------------------------
 
     /// Hands over one event.
@@ -166,8 +179,10 @@ impl Outbox {
         if state.phase != Phase::Open {
             return self.give_up(&mut state, 1, DropReason::Closed);
         }
-        let entry = || Entry { bytes: incoming.bytes.clone(), events: 1, target: Some(incoming.target.clone()), key: incoming.key };
-        match state.write_now(incoming.bytes) {
+        let respelled = state.respell.map(|respell| respell(incoming.bytes));
+        let bytes = respelled.as_ref().unwrap_or(incoming.bytes);
+        let entry = || Entry { bytes: bytes.clone(), events: 1, target: Some(incoming.target.clone()), key: incoming.key };
+        match state.write_now(bytes) {
             Direct::Complete => return Pushed::Written,
             Direct::Partial(written) => {
                 state.queue.push_partial(entry(), written);
@@ -178,7 +193,7 @@ impl Outbox {
         if incoming.key != 0 && state.queue.supersede(incoming.key).is_some() {
             self.give_up(&mut state, 1, DropReason::Superseded);
         }
-        if !self.has_room_for(&state.queue, incoming.bytes.len()) && !self.make_room(&mut state, incoming) {
+        if !self.has_room_for(&state.queue, bytes.len()) && !self.make_room(&mut state, incoming) {
             return Pushed::Dropped;
         }
         state.enqueue(entry());
@@ -189,7 +204,8 @@ impl Outbox {
     /// caller pushes them one by one, so that a bound of events stays a bound of events.
     pub fn try_push_joined(&self, joined: &Bytes, events: u32, target: &Target) -> Option<Pushed> {
         let mut state = self.lock();
-        if state.phase != Phase::Open || events as usize > self.limits.events {
+        let is_stale = state.respell.is_some_and(|respell| respell(joined).as_ptr() != joined.as_ptr());
+        if state.phase != Phase::Open || events as usize > self.limits.events || is_stale {
             return None;
         }
         match state.write_now(joined) {
@@ -214,6 +230,7 @@ impl Outbox {
         if state.phase != Phase::Open {
             return;
         }
+        let bytes = state.respell.map_or_else(|| bytes.clone(), |respell| respell(&bytes));
         match state.write_now(&bytes) {
             Direct::Complete => return,
             Direct::Partial(written) => state.queue.push_partial(Entry::control(bytes), written),
@@ -299,13 +316,13 @@ impl Outbox {
     }
 
     /// Queues the last bytes. Once they have left, the connection ends.
-    pub fn finish(&self, goodbye: Option<Bytes>) {
+    pub fn finish(&self, goodbye: impl IntoIterator<Item = Bytes>) {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Finishing | Phase::Ended) {
             return;
         }
         state.phase = Phase::Finishing;
-        if let Some(bytes) = goodbye {
+        for bytes in goodbye {
             state.enqueue(Entry::control(bytes));
         }
         // The end is waited for as long as bytes are, also by a body whose peer reads nothing.
@@ -410,6 +427,35 @@ impl Outbox {
         }
         self.end();
         Poll::Ready(None)
+    }
+
+    /// The units that answer a client's poll; `None` when the connection is over. After the last ones it ends.
+    pub fn poll_units(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<Bytes>>> {
+        self.drainer.register(cx.waker());
+        let mut state = self.lock();
+        if state.phase == Phase::Ended {
+            return Poll::Ready(None);
+        }
+        if state.queue.is_empty() {
+            return Poll::Pending;
+        }
+        let (units, events) = state.queue.take_units(POLL_BYTES);
+        state.note_progress();
+        let is_drained = state.queue.is_empty();
+        let (is_caught_up, is_over) = (is_drained && !state.lost.is_empty(), is_drained && state.phase == Phase::Finishing);
+        drop(state);
+        self.metrics.delivered(self.wire).inc_by(events);
+        if is_over {
+            self.end();
+        } else if is_caught_up {
+            self.owner.wake();
+        }
+        Poll::Ready(Some(units))
+    }
+
+    /// Has whoever moves the bytes look again.
+    pub fn wake_drainer(&self) {
+        self.drainer.wake();
     }
 
     /// Since when nothing has moved although something waits.

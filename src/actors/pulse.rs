@@ -13,10 +13,12 @@ use tokio::time::Instant;
 use super::{messages::Watch, outbox::Outbox};
 use crate::protocol::{CloseReason, wire::Heartbeat};
 
+/// How often the pulse looks, at most. Shorter heartbeats are looked after as often as this part of theirs.
 const TICK: Duration = Duration::from_millis(100);
+const TICKS_PER_HEARTBEAT: u32 = 30;
 
-#[derive(Default)]
 pub struct Pulse {
+    tick: Duration,
     due: BTreeMap<Instant, Vec<Due>>,
 }
 
@@ -36,11 +38,24 @@ impl Actor for Pulse {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_interval(TICK, |pulse, _| pulse.tick(Instant::now()));
+        self.wait(ctx);
+    }
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { tick: TICK, due: BTreeMap::new() }
     }
 }
 
 impl Pulse {
+    fn wait(&self, ctx: &mut Context<Self>) {
+        ctx.run_later(self.tick, |pulse, ctx| {
+            pulse.tick(Instant::now());
+            pulse.wait(ctx);
+        });
+    }
+
     fn schedule(&mut self, at: Instant, due: Due) {
         self.due.entry(at).or_default().push(due);
     }
@@ -50,8 +65,11 @@ impl Pulse {
             if *entry.key() > now {
                 break;
             }
+            let at = *entry.key();
+            // A little late is no reason to drift; after a long pause nobody is judged by what was due in it.
+            let base = if now < at + 2 * TICK { at } else { now };
             for due in entry.remove() {
-                self.act(due, now);
+                self.act(due, base);
             }
         }
     }
@@ -88,6 +106,7 @@ impl Handler<Watch> for Pulse {
     type Result = ();
 
     fn handle(&mut self, Watch { outbox, heartbeat }: Watch, _: &mut Context<Self>) {
+        self.tick = self.tick.min((heartbeat.every / TICKS_PER_HEARTBEAT).max(Duration::from_millis(1)));
         self.schedule(Instant::now() + heartbeat.every, Due { outbox, heartbeat, step: Step::Beat });
     }
 }

@@ -146,6 +146,29 @@ impl Queue {
         Ok(self.advance(written))
     }
 
+    /// Spells anew all that waits. Nothing of it may be on its way.
+    pub fn respell(&mut self, respell: fn(&Bytes) -> Bytes) {
+        debug_assert!(!self.is_first_started, "what is on its way can't be spelled anew");
+        self.entries.iter_mut().for_each(|entry| entry.bytes = respell(&entry.bytes));
+        self.bytes = self.entries.iter().map(|entry| entry.bytes.len()).sum();
+    }
+
+    /// Takes out entries of about this many bytes together, at least one; says how many events they are.
+    pub fn take_units(&mut self, limit: usize) -> (Vec<Bytes>, u64) {
+        let (mut units, mut bytes, mut events) = (Vec::new(), 0, 0);
+        while let Some(first) = self.entries.front() {
+            bytes += first.bytes.len();
+            if bytes > limit && !units.is_empty() {
+                break;
+            }
+            if let Some(entry) = self.remove(0) {
+                events += u64::from(entry.events);
+                units.push(entry.bytes);
+            }
+        }
+        (units, events)
+    }
+
     fn advance(&mut self, mut written: usize) -> u64 {
         let mut events = 0;
         while let Some(first) = self.entries.front_mut() {

@@ -15,14 +15,14 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use futures_util::future;
 use prometheus_client::metrics::gauge::Gauge;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     group::GroupOptions,
     hall::{Hall, Place, Refused, Waiting},
     messages::{
-        BridgeRestored, BrokerError, Connect, ConnectionEnded, Feed, Join, Leave, Publish, PublishAs, Published, Refusal, Subscribe, Tell,
+        BridgeRestored, BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Join, Leave, Publish, Refusal, Subscribe, Summon, Tell,
         TellNodes, Unsubscribe,
     },
     outbox::Outbox,
@@ -82,8 +82,10 @@ pub struct RoomRegistry {
 pub(super) struct Client {
     pub identity: Arc<Identity>,
     pub outbox: Arc<Outbox>,
-    pub encoding: Encoding,
+    /// None where it does not hear its user's own events.
+    pub user_encoding: Option<Encoding>,
     tell: Recipient<Tell>,
+    summon: Option<Recipient<Summon>>,
     worker: Worker,
     /// Its user's own events come to it.
     has_user: bool,
@@ -105,9 +107,15 @@ struct Gap {
     user: bool,
 }
 
+/// How a member is told of its room.
+pub(super) struct Spelled {
+    pub encoding: Encoding,
+    pub greeting: Option<Bytes>,
+}
+
 pub(super) type Answer<T> = ResponseFuture<Result<T, Refusal>>;
 
-fn at_once<T: 'static>(result: Result<T, Refusal>) -> Answer<T> {
+pub(super) fn at_once<T: 'static>(result: Result<T, Refusal>) -> Answer<T> {
     Box::pin(future::ready(result))
 }
 
@@ -125,11 +133,13 @@ impl RoomRegistry {
         }
     }
 
-    /// May this connection become a member?
-    fn admit(&self, connection: ConnectionId, room: &RoomName) -> Result<(), Refusal> {
+    /// May this connection become a member? `is_granted`: the application says so, and no rule is asked.
+    fn admit(&self, connection: ConnectionId, room: &RoomName, is_granted: bool) -> Result<(), Refusal> {
         let client = self.connections.get(&connection).ok_or_else(connection_is_gone)?;
-        rules::may_join(&client.identity, room, self.parts.config.rule_for(room))
-            .map_err(|refused| Refusal::new(ErrorCode::Forbidden, refused.to_string()))?;
+        if !is_granted {
+            rules::may_join(&client.identity, room, self.parts.config.rule_for(room))
+                .map_err(|refused| Refusal::new(ErrorCode::Forbidden, refused.to_string()))?;
+        }
         let limit = self.parts.config.http.max_rooms_per_connection;
         if client.rooms.len() >= limit && !client.rooms.contains(room) {
             return Err(Refusal::new(ErrorCode::TooManyRooms, format!("a connection may be in {limit} rooms")));
@@ -142,12 +152,12 @@ impl RoomRegistry {
         &mut self,
         connection: ConnectionId,
         target: Target,
-        greeting: Option<Bytes>,
+        Spelled { encoding, greeting }: Spelled,
         ctx: &mut Context<Self>,
     ) -> Answer<()> {
         let Some(client) = self.connections.get_mut(&connection) else { return at_once(Err(connection_is_gone())) };
         let is_known = client.note(&target);
-        let place = Place { connection, encoding: client.encoding, outbox: Arc::clone(&client.outbox) };
+        let place = Place { connection, encoding, outbox: Arc::clone(&client.outbox) };
         let worker = client.worker.clone();
         if !is_known {
             let user = client.identity.user.clone();
@@ -338,13 +348,6 @@ impl RoomRegistry {
         self.exit(connection, worker, target, farewell);
         true
     }
-
-    fn may_publish(&self, order: &PublishAs) -> Result<(), Refusal> {
-        let client = self.connections.get(&order.connection).ok_or_else(connection_is_gone)?;
-        let is_member = client.rooms.contains(&order.room);
-        rules::may_publish(&client.identity, &order.room, self.parts.config.rule_for(&order.room), is_member)
-            .map_err(|refused| Refusal::new(ErrorCode::Forbidden, refused.to_string()))
-    }
 }
 
 fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> &'a Gauge {
@@ -377,9 +380,17 @@ impl Client {
         let user = self.identity.user.clone().filter(|_| self.has_user);
         self.rooms.iter().cloned().map(Target::Room).chain(user.map(Target::User))
     }
+
+    /// True if it does by itself what the application orders.
+    #[expect(clippy::disallowed_methods, reason = "once per order of the application, and it must not be lost")]
+    pub fn summon(&self, room: &RoomName, is_member: bool) -> bool {
+        let Some(summon) = &self.summon else { return false };
+        summon.do_send(Summon { room: room.clone(), is_member });
+        true
+    }
 }
 
-fn connection_is_gone() -> Refusal {
+pub(super) fn connection_is_gone() -> Refusal {
     Refusal::new(ErrorCode::NotFound, "the connection has ended")
 }
 
@@ -396,13 +407,17 @@ impl Handler<Connect> for RoomRegistry {
     type Result = Answer<()>;
 
     fn handle(&mut self, order: Connect, ctx: &mut Context<Self>) -> Self::Result {
-        let Connect { connection, identity, outbox, encoding, tell, worker } = order;
+        let Connect { connection, identity, outbox, user_encoding, tell, summon, worker } = order;
         let user = identity.user.clone();
-        let client = Client { identity, outbox, encoding, tell, worker, has_user: false, rooms: SmallVec::new() };
+        // A Socket.IO client may say later who it is.
+        let (rooms, has_user) = self.connections.remove(&connection).map(|known| (known.rooms, known.has_user)).unwrap_or_default();
+        let client = Client { identity, outbox, user_encoding, tell, summon, worker, has_user, rooms };
         self.connections.insert(connection, client);
-        match user {
-            Some(user) => self.enter(connection, Target::User(user), None, ctx),
-            None => at_once(Ok(())),
+        match (user, user_encoding) {
+            (Some(user), Some(encoding)) if !has_user => {
+                self.enter(connection, Target::User(user), Spelled { encoding, greeting: None }, ctx)
+            }
+            _ => at_once(Ok(())),
         }
     }
 }
@@ -411,8 +426,9 @@ impl Handler<Join> for RoomRegistry {
     type Result = Answer<()>;
 
     fn handle(&mut self, order: Join, ctx: &mut Context<Self>) -> Self::Result {
-        match self.admit(order.connection, &order.room) {
-            Ok(()) => self.enter(order.connection, Target::Room(order.room), order.greeting, ctx),
+        let Join { connection, room, encoding, greeting, is_granted } = order;
+        match self.admit(connection, &room, is_granted) {
+            Ok(()) => self.enter(connection, Target::Room(room), Spelled { encoding, greeting }, ctx),
             Err(refusal) => at_once(Err(refusal)),
         }
     }
@@ -426,16 +442,17 @@ impl Handler<Leave> for RoomRegistry {
     }
 }
 
-impl Handler<PublishAs> for RoomRegistry {
-    type Result = Answer<Published>;
+impl Handler<ChangeCarrier> for RoomRegistry {
+    type Result = ();
 
-    fn handle(&mut self, order: PublishAs, _: &mut Context<Self>) -> Self::Result {
-        if let Err(refusal) = self.may_publish(&order) {
-            return at_once(Err(refusal));
+    fn handle(&mut self, order: ChangeCarrier, _: &mut Context<Self>) {
+        let Some(client) = self.connections.get_mut(&order.connection) else { return };
+        client.user_encoding.iter_mut().for_each(|encoding| encoding.change_carrier(order.carrier));
+        for target in client.targets() {
+            if let Some(hall) = self.halls.get_mut(&target) {
+                hall.change_carrier(client.worker.index, order);
+            }
         }
-        let targets = smallvec![Target::Room(order.room)];
-        let sent = self.parts.bridge.publish.send(Publish { targets, event: order.event, except: Vec::new() });
-        Box::pin(async move { Ok(sent.await.unwrap_or(Err(BrokerError::Unavailable))?) })
     }
 }
 

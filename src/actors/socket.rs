@@ -19,6 +19,23 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// A socket on its way from one thread to another, on no reactor.
+#[derive(Debug)]
+pub enum Spare {
+    Tcp(OwnedFd),
+    Unix(OwnedFd),
+}
+
+impl Spare {
+    /// The socket on this thread's reactor. It is non-blocking as its original is.
+    pub fn into_socket(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(fd) => TcpStream::from_std(fd.into()).map(Socket::Tcp),
+            Self::Unix(fd) => UnixStream::from_std(fd.into()).map(Socket::Unix),
+        }
+    }
+}
+
 impl Socket {
     /// Writes what the kernel takes at once.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

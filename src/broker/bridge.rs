@@ -30,7 +30,7 @@ use crate::{
     metrics::Metrics,
     protocol::{
         ConnectionId, Publication, Target,
-        dialect::{Delivery, Emit, callboard},
+        dialect::{Delivery, Emit, MAX_PAYLOAD_BYTES, callboard},
         source::{Decoded, Destination, Sources, Standing},
     },
 };
@@ -372,6 +372,11 @@ impl Handler<Publish> for RedisBridge {
         event.id = Some(id.clone());
         let key = (targets.len() > 1).then(|| duplicate_key(&id));
         let payload = Bytes::from(callboard::encode(&event, &except, key));
+        // No node would take it.
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            let refused = format!("the event has {} bytes, more than {MAX_PAYLOAD_BYTES}", payload.len());
+            return Box::pin(future::ready(Err(BrokerError::Refused(refused))));
+        }
         let channels: Vec<_> = targets.iter().map(|target| self.native_channel(target)).collect();
         let told = self.expect_receipt(&id, &targets, &channels, ctx);
         let Some(link) = &mut self.link else { return Box::pin(future::ready(Err(BrokerError::Unavailable))) };

@@ -27,13 +27,19 @@ use crate::{
         lease::{Capacity, Lease, Tally},
         messages::{Open, Publish, Reconfigure},
         outbox::OutboxLimits,
+        session::SessionParts,
+        sessions::Sessions,
     },
     auth::{Identity, Keyring},
     config::Config,
     lifeline::Readiness,
     metrics::Metrics,
     protocol::{
-        ConnectionId, ErrorCode, RoomName, UserName, sse,
+        ConnectionId, ErrorCode, RoomName, UserName,
+        engineio::Carrier,
+        socketio::{Revision, Spelling},
+        socketio_wire::ping,
+        sse,
         wire::{Heartbeat, Wire, WireName},
     },
 };
@@ -56,6 +62,8 @@ pub struct Door {
     /// The upper half of this node's connection ids.
     pub node: u32,
     pub conformance: bool,
+    /// Connections that polls find by an id.
+    pub sessions: Sessions,
     next_connection: AtomicU32,
 }
 
@@ -65,6 +73,7 @@ struct Policy {
     forward: Option<Arc<ForwardAuth>>,
     stream: Arc<ConnectionOptions>,
     web_socket: Arc<ConnectionOptions>,
+    socket_io: [(Revision, Carrier, Arc<ConnectionOptions>); SOCKET_IO_STARTS.len()],
 }
 
 pub struct DoorParts {
@@ -102,6 +111,17 @@ pub struct Leash {
 }
 
 impl Leash {
+    /// For a body that takes over a connection which nothing else will hold.
+    pub fn hold(outbox: Arc<Outbox>) -> Self {
+        Self { outbox, is_held: true }
+    }
+
+    /// The connection lives by polls from now on.
+    pub fn release(mut self) -> Arc<Outbox> {
+        self.is_held = false;
+        Arc::clone(&self.outbox)
+    }
+
     /// The connection lives by its own socket from now on.
     pub fn let_go(&mut self) {
         self.is_held = false;
@@ -132,6 +152,7 @@ impl Door {
             addresses: Tally::default(),
             users: Tally::default(),
             arrivals: Arrivals::default(),
+            sessions: Sessions::default(),
             anonymous: Arc::new(Identity::anonymous()),
             next_connection: AtomicU32::new(1),
             policy: ArcSwap::from_pointee(Policy::new(config, forward, &registry, &keyring)),
@@ -207,6 +228,17 @@ impl Door {
 
     /// Starts the connection of a client on this thread, if there is a place for it.
     pub fn start(&self, request: &HttpRequest, wire: Wire, identity: Arc<Identity>) -> Result<Started, ApiError> {
+        self.start_with(request, wire, identity, None)
+    }
+
+    /// As [`Self::start`], with what Socket.IO needs beside.
+    pub fn start_with(
+        &self,
+        request: &HttpRequest,
+        wire: Wire,
+        identity: Arc<Identity>,
+        session: Option<Box<SessionParts>>,
+    ) -> Result<Started, ApiError> {
         let policy = self.policy.load_full();
         let config = &policy.config;
         let lease = self.admit(request, &identity, config)?;
@@ -214,12 +246,9 @@ impl Door {
         let events = config.mailbox.connection;
         let limits = OutboxLimits { events, bytes: events.saturating_mul(config.http.max_frame) };
         let outbox = Arc::new(Outbox::new(limits, wire.name(), self.metrics.clone()));
-        let options = match wire.name() {
-            WireName::Sse => Arc::clone(&policy.stream),
-            WireName::WebSocket | WireName::SocketIo => Arc::clone(&policy.web_socket),
-        };
-        let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease };
-        Ok(Started { id, connection: Connection::new(parts).start(), outbox: Leash { outbox, is_held: true } })
+        let options = Arc::clone(policy.options_of(&wire));
+        let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease, session };
+        Ok(Started { id, connection: Connection::new(parts).start(), outbox: Leash::hold(outbox) })
     }
 
     /// Whether this peer is on the same machine and speaks for itself: behind a proxy on this machine everybody would be.
@@ -239,16 +268,50 @@ impl Policy {
                 messages_per_second: config.http.client_rate.per_second,
                 retry: config.http.sse_retry,
                 drain: config.server.drain,
+                connect_timeout: config.socketio.connect_timeout,
             })
         };
         let ping = config.http.ws_ping;
+        let socket_io = |(revision, carrier)| (revision, carrier, options(socket_io_heartbeat(revision, carrier, &config)));
         Self {
+            socket_io: SOCKET_IO_STARTS.map(socket_io),
             stream: options(Heartbeat { bytes: sse::KEEP_ALIVE, every: config.http.sse_keepalive, answer_within: None }),
             web_socket: options(Heartbeat { bytes: PING, every: ping, answer_within: Some(ping) }),
             config,
             forward,
         }
     }
+
+    fn options_of(&self, wire: &Wire) -> &Arc<ConnectionOptions> {
+        match wire {
+            Wire::Sse => &self.stream,
+            Wire::WebSocket { .. } | Wire::Echo { .. } => &self.web_socket,
+            Wire::SocketIo(wire) => {
+                let Spelling { revision, carrier } = wire.session().spelling();
+                let start = self.socket_io.iter().find(|start| (start.0, start.1) == (revision, carrier));
+                start.map_or(&self.web_socket, |(.., options)| options)
+            }
+        }
+    }
+}
+
+/// How Socket.IO connections begin.
+const SOCKET_IO_STARTS: [(Revision, Carrier); 5] = [
+    (Revision::V5, Carrier::WebSocket),
+    (Revision::V5, Carrier::Polling),
+    (Revision::V4, Carrier::WebSocket),
+    (Revision::V4, Carrier::Polling),
+    (Revision::V1, Carrier::Polling),
+];
+
+fn socket_io_heartbeat(revision: Revision, carrier: Carrier, config: &Config) -> Heartbeat {
+    let (interval, timeout) = (config.socketio.ping_interval, config.socketio.ping_timeout);
+    let answer_within = match revision {
+        // The client pings each interval; the hub listens.
+        Revision::V4 => interval + timeout,
+        Revision::V5 | Revision::V1 => timeout,
+    };
+    Heartbeat { bytes: ping(revision, carrier), every: interval, answer_within: Some(answer_within) }
 }
 
 /// 0 in the configuration leaves it to the kernel, and then nothing is watched here either.

@@ -13,6 +13,7 @@ pub mod jwks;
 pub mod ops;
 pub mod origin;
 pub mod query;
+pub mod socketio;
 pub mod sse;
 pub mod takeover;
 pub mod verdict;
@@ -43,6 +44,7 @@ pub fn routes(app: &mut ServiceConfig, door: &web::Data<door::Door>) {
     if door.conformance {
         app.service(web::resource("/echo").route(web::get().to(websocket::echo)));
     }
+    socketio::routes(app, door);
     app.configure(api::routes);
     for (path, handler) in [("/healthz", web::get().to(ops::healthz)), ("/readyz", web::get().to(ops::readyz))] {
         app.service(web::resource(path).route(handler).default_service(web::to(wrong_method)));

@@ -44,7 +44,8 @@ pub fn is_allowed(origin: &str, host: &str, allowed: &[AllowedOrigin]) -> bool {
 
 /// The scheme is not compared: behind a proxy that ends TLS the hub does not know its own.
 fn is_same_origin(origin: &str, host: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    // No page's origin lacks a scheme; Node's WebSockets of 2012 send the host alone.
+    let Some((scheme, authority)) = origin.split_once("://") else { return !host.is_empty() && origin.eq_ignore_ascii_case(host) };
     let default_port = match scheme {
         "https" => ":443",
         "http" => ":80",
@@ -104,6 +105,8 @@ mod tests {
             ("http://evil.test", "example.org", &same, false),
             ("null", "null", &same, false),
             ("file://", "", &same, false),
+            ("localhost:8080", "localhost:8080", &same, true),
+            ("evil.test:8080", "localhost:8080", &same, false),
             ("null", "example.org", &[AllowedOrigin::Any], false),
             ("https://anything.test", "example.org", &[AllowedOrigin::Any], true),
             ("https://app.example.org", "hub.example.org", &exact, true),

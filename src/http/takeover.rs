@@ -35,7 +35,7 @@ use super::door::{Leash, Started};
 use crate::actors::{
     Connection,
     messages::{Attach, KeepCutter, Listen, Receive},
-    socket::{Cutter, Socket},
+    socket::{Cutter, Spare as PlainSocket},
 };
 
 /// Bytes that a client may send right behind its request, before the connection reads by itself.
@@ -84,20 +84,9 @@ impl SpareSocket {
     }
 }
 
-/// A socket without TLS.
-enum PlainSocket {
-    Tcp(OwnedFd),
-    Unix(OwnedFd),
-}
-
-impl PlainSocket {
-    /// The socket on this thread's reactor. It is non-blocking as its original is.
-    fn into_socket(self) -> io::Result<Socket> {
-        match self {
-            Self::Tcp(fd) => TcpStream::from_std(fd.into()).map(Socket::Tcp),
-            Self::Unix(fd) => UnixStream::from_std(fd.into()).map(Socket::Unix),
-        }
-    }
+/// The socket of this request to take over, or what cuts the one that is actix's.
+pub fn take_spare(request: &HttpRequest) -> (Option<PlainSocket>, Option<Cutter>) {
+    request.conn_data::<SpareSocket>().map(SpareSocket::take).unwrap_or_default()
 }
 
 /// The body of a response whose connection goes on without actix, or with it where there is no plain socket.
@@ -127,9 +116,14 @@ pub struct TakenOver;
 impl Takeover {
     /// `payload`: what the client sends behind its request, where the wire gives it a voice.
     pub fn new(request: &HttpRequest, started: Started, payload: Option<Payload>) -> Self {
-        let (spare, cutter) = request.conn_data::<SpareSocket>().map(SpareSocket::take).unwrap_or_default();
+        let (spare, cutter) = take_spare(request);
         let Started { connection, outbox, .. } = started;
         Self { connection, outbox, spare, cutter, payload, phase: Phase::Head }
+    }
+
+    /// The body of a connection whose socket actix keeps, and which speaks already.
+    pub fn relaying(connection: Addr<Connection>, outbox: Leash, payload: Payload) -> Self {
+        Self { connection, outbox, spare: None, cutter: None, payload: Some(payload), phase: Phase::Body }
     }
 
     /// Whether the connection will own the socket: then nothing may come after this response.

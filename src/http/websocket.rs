@@ -57,7 +57,7 @@ pub async fn echo(request: HttpRequest, payload: Payload, door: Data<Door>) -> R
     Ok(answer(&request, &mut handshake, started, payload))
 }
 
-fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, actix_web::Error> {
+pub(super) fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, actix_web::Error> {
     ws::handshake_with_protocols(request, &[SUBPROTOCOL]).map_err(|error| match error {
         // With the version that it could try instead (RFC 6455 §4.4).
         HandshakeError::UnsupportedVersion => {

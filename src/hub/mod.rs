@@ -122,6 +122,10 @@ pub fn serve(config: Config, read: ReadConfig, conformance: bool) -> Result<(), 
 async fn run(config: Config, read: ReadConfig, conformance: bool) -> Result<(), HubError> {
     // rustls comes without a provider. An error says that one is in place already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut config = config;
+    if conformance {
+        config.socketio = http::socketio::conformance_config();
+    }
     let config = Arc::new(config);
     let readiness: Arc<Readiness> = Arc::default();
     let mut watch = Watch::new();

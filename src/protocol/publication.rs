@@ -51,6 +51,15 @@ pub enum Encoding {
     },
 }
 
+impl Encoding {
+    /// Another carrier for Socket.IO; the other wires have but one.
+    pub fn change_carrier(&mut self, new: Carrier) {
+        if let Self::SocketIo { carrier, .. } = self {
+            *carrier = new;
+        }
+    }
+}
+
 /// One event on its way to one room or user.
 #[derive(Debug)]
 pub struct Publication {

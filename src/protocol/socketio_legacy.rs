@@ -181,6 +181,11 @@ pub fn body(units: &[Bytes]) -> Bytes {
     payload.freeze()
 }
 
+/// What waited for a poll, as WebSocket frames: for a client whose first poll came before its WebSocket.
+pub fn frames(unit: &Bytes) -> Vec<Bytes> {
+    vec![websocket::text(&String::from_utf8_lossy(&bare(unit)))]
+}
+
 fn bare(unit: &Bytes) -> Bytes {
     let text = std::str::from_utf8(unit).unwrap_or_default();
     let packet = text.strip_prefix(MARK).and_then(|framed| framed.split_once(MARK));

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::{
     close::CloseReason,
@@ -13,6 +14,8 @@ use super::{
     notice::Notice,
     publication::Encoding,
     socketio::Spelling,
+    socketio_session::ConnectRequest,
+    socketio_wire::SocketIoWire,
     sse,
     websocket::{self, Decoder, Message},
 };
@@ -51,6 +54,10 @@ pub struct Heartbeat {
 #[derive(Debug)]
 pub enum Received {
     Command(Command),
+    /// A command that follows from what the client did before: it is obeyed whatever the client's rate.
+    Due(Command),
+    /// A Socket.IO client wants to connect a namespace: decide.
+    Namespace(ConnectRequest),
     /// To be sent back as it is: a pong, an error.
     Answer(Bytes),
     /// The conversation is over; these bytes, if any, are the last.
@@ -68,6 +75,8 @@ pub enum Wire {
     WebSocket { decoder: Decoder, malformed: u8 },
     /// A WebSocket that returns what it gets: for conformance suites, behind `--conformance`.
     Echo { decoder: Decoder },
+    /// Socket.IO of any revision, on either of its carriers.
+    SocketIo(Box<SocketIoWire>),
 }
 
 impl Wire {
@@ -83,30 +92,64 @@ impl Wire {
         match self {
             Self::Sse => WireName::Sse,
             Self::WebSocket { .. } | Self::Echo { .. } => WireName::WebSocket,
+            Self::SocketIo(_) => WireName::SocketIo,
         }
     }
 
-    pub fn encoding(&self) -> Encoding {
+    /// How a room's events are spelled for this connection.
+    pub fn encoding(&self, room: &RoomName) -> Encoding {
         match self {
             Self::Sse => Encoding::Sse,
             Self::WebSocket { .. } | Self::Echo { .. } => Encoding::WebSocket,
+            Self::SocketIo(wire) => wire.encoding(room),
+        }
+    }
+
+    /// How its user's own events are spelled; none where they have no place: Socket.IO before its root namespace is connected.
+    pub fn user_encoding(&self) -> Option<Encoding> {
+        match self {
+            Self::Sse => Some(Encoding::Sse),
+            Self::WebSocket { .. } | Self::Echo { .. } => Some(Encoding::WebSocket),
+            Self::SocketIo(wire) => wire.session().is_connected("/").then(|| wire.session().user_encoding()),
         }
     }
 
     /// The hub's word to this client, if the wire has one for it.
-    pub fn reply(&self, reply: &Reply) -> Option<Bytes> {
-        self.encoding().reply(reply)
+    pub fn reply(&mut self, reply: &Reply) -> SmallVec<[Bytes; 2]> {
+        match self {
+            Self::Sse => sse::reply(reply).into_iter().collect(),
+            Self::WebSocket { .. } | Self::Echo { .. } => SmallVec::from_iter([native::reply_frame(reply)]),
+            Self::SocketIo(wire) => wire.reply(reply),
+        }
+    }
+
+    /// What the client is told of a join or leave; it goes out when the hub has done it.
+    pub fn announce_move(&self, reply: &Reply) -> Option<Bytes> {
+        match self {
+            Self::Sse => None,
+            Self::WebSocket { .. } | Self::Echo { .. } => Some(native::reply_frame(reply)),
+            Self::SocketIo(wire) => wire.announce_move(reply),
+        }
+    }
+
+    /// Takes the hub's answer to an announced join or leave, and says what else there is to say.
+    pub fn settle_move(&mut self, reply: &Reply) -> Option<Bytes> {
+        match self {
+            Self::Sse | Self::WebSocket { .. } | Self::Echo { .. } => None,
+            Self::SocketIo(wire) => wire.settle_move(reply),
+        }
     }
 
     /// The last bytes; `retry` is when an SSE client should come back.
-    pub fn goodbye(&self, reason: CloseReason, retry: Duration) -> Option<Bytes> {
+    pub fn goodbye(&self, reason: CloseReason, retry: Duration) -> SmallVec<[Bytes; 2]> {
         match self {
             Self::Sse => match reason {
-                CloseReason::Draining => Some(sse::goodbye(retry)),
-                CloseReason::Disconnected => Some(sse::dismissal()),
-                _ => None,
+                CloseReason::Draining => SmallVec::from_iter([sse::goodbye(retry)]),
+                CloseReason::Disconnected => SmallVec::from_iter([sse::dismissal()]),
+                _ => SmallVec::new(),
             },
-            Self::WebSocket { .. } | Self::Echo { .. } => Some(websocket::close(reason.code(), reason.text())),
+            Self::WebSocket { .. } | Self::Echo { .. } => SmallVec::from_iter([websocket::close(reason.code(), reason.text())]),
+            Self::SocketIo(wire) => wire.goodbye(reason),
         }
     }
 
@@ -115,6 +158,7 @@ impl Wire {
         let (decoder, mut malformed) = match self {
             // Whatever a client sends behind the request for a stream says nothing.
             Self::Sse => return,
+            Self::SocketIo(wire) => return wire.receive(input, out),
             Self::WebSocket { decoder, malformed } => (decoder, Some(malformed)),
             Self::Echo { decoder } => (decoder, None),
         };

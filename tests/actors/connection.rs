@@ -48,6 +48,7 @@ fn options(house: &House) -> Arc<ConnectionOptions> {
         messages_per_second: 5,
         retry: Duration::from_secs(3),
         drain: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(45),
     })
 }
 
@@ -66,6 +67,7 @@ impl Client {
             identity: Arc::new(Identity::anonymous()),
             options: options(&house),
             lease: capacity.take().expect("a place"),
+            session: None,
         };
         let connection = Connection::new(parts).start();
         let client = Self { house, connection, outbox, peer, capacity };

@@ -428,7 +428,8 @@ impl House {
         let guest = Guest { id: id(number), outbox: outbox(256, WireName::WebSocket, &self.metrics), told: Rc::default() };
         let tell: Recipient<Tell> = Listener(Rc::clone(&guest.told)).start().recipient();
         let (identity, outbox) = (Arc::new(identity), Arc::clone(&guest.outbox));
-        let connect = Connect { connection: guest.id, identity, outbox, encoding: Encoding::WebSocket, tell, worker };
+        let connect =
+            Connect { connection: guest.id, identity, outbox, user_encoding: Some(Encoding::WebSocket), tell, summon: None, worker };
         (guest, connect)
     }
 
@@ -440,7 +441,7 @@ impl House {
 
 pub fn joining(guest: &Guest, name: &str) -> Join {
     let greeting = Encoding::WebSocket.reply(&Reply::Joined { room: room(name), reference: Default::default() });
-    Join { connection: guest.id, room: room(name), greeting }
+    Join { connection: guest.id, room: room(name), encoding: Encoding::WebSocket, greeting, is_granted: false }
 }
 
 pub fn joined(name: &str) -> Value {

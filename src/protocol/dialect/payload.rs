@@ -8,8 +8,8 @@ use serde_json::{Value, value::RawValue};
 use super::{super::event::Argument, DecodeError};
 use crate::protocol::json;
 
-/// Largest payload that is read.
-pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// Largest payload that is read: a megabyte of binary as base64, with what stands around it.
+pub const MAX_PAYLOAD_BYTES: usize = 2 << 20;
 /// Deepest nesting of a payload.
 pub const MAX_DEPTH: usize = 64;
 

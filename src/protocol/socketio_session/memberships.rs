@@ -54,14 +54,12 @@ impl Memberships {
         self.forget_if_over(room);
     }
 
-    /// The server side put the connection into a room, or took it out. Returns the socket that it is seen through.
-    pub fn moved(&mut self, room: &RoomName, owner: u32, is_joined: bool) -> u32 {
+    /// The server side put the connection into a room, or took it out.
+    pub fn moved(&mut self, room: &RoomName, owner: u32, is_joined: bool) {
         let entry = self.rooms.entry(room.clone());
         let membership = entry.or_insert(Membership { socket: owner, is_joined, unanswered: 0 });
         membership.is_joined = is_joined;
-        let socket = membership.socket;
         self.forget_if_over(room.as_str());
-        socket
     }
 
     fn forget_if_over(&mut self, room: &str) {

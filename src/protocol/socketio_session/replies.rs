@@ -23,8 +23,7 @@ impl Session {
         match reply {
             // The connected packet is the welcome here, and no command of this wire is answered with a pong.
             Reply::Welcome { .. } | Reply::Pong { .. } => Packets::new(),
-            Reply::Joined { room, reference } => self.moved(room, reference, true),
-            Reply::Left { room, reference } => self.moved(room, reference, false),
+            Reply::Joined { .. } | Reply::Left { .. } => self.moved(reply),
             Reply::Ack { id, reference } => {
                 let call = Ticket::read(reference).and_then(|ticket| ticket.call);
                 call.and_then(|call| self.settle(call, Answer::ok(id.as_deref()))).into_iter().collect()
@@ -35,24 +34,46 @@ impl Session {
         }
     }
 
-    fn moved(&mut self, room: &RoomName, reference: &Reference, is_joined: bool) -> Packets {
-        let (number, call) = match Ticket::read(reference) {
+    /// What tells the client that it joined or left a room. It may be said before the hub has answered, for the hub sends it
+    /// on when it is true; then comes [`Self::settle_move`].
+    pub fn announce_move(&self, reply: &Reply) -> Option<Bytes> {
+        let (room, reference, event) = match reply {
+            Reply::Joined { room, reference } => (room, reference, "joined"),
+            Reply::Left { room, reference } => (room, reference, "left"),
+            _ => return None,
+        };
+        let socket = match Ticket::read(reference) {
+            Some(ticket) => self.sockets.numbered(ticket.socket),
+            None => self.owner_of(room),
+        };
+        let (namespace, name) = seen_by(socket?, room)?;
+        Some(self.spelling.event(namespace, event, &[Value::from(name).to_string()]))
+    }
+
+    /// Takes the hub's answer to a join or leave that was announced; the ack, if the client waits for one.
+    pub fn settle_move(&mut self, reply: &Reply) -> Option<Bytes> {
+        let (room, reference, is_joined) = match reply {
+            Reply::Joined { room, reference } => (room, reference, true),
+            Reply::Left { room, reference } => (room, reference, false),
+            _ => return None,
+        };
+        match Ticket::read(reference) {
             Some(ticket) => {
                 self.memberships.answered(room.as_str(), ticket.socket, Some(is_joined));
-                (ticket.socket, ticket.call)
+                ticket.call.and_then(|call| self.settle(call, Answer::ok(None)))
             }
-            None => match self.sockets.owner(room).map(|owner| owner.number) {
-                Some(owner) => (self.memberships.moved(room, owner, is_joined), None),
-                None => return Packets::new(),
-            },
-        };
-        let Some((namespace, name)) = self.sockets.numbered(number).and_then(|socket| seen_by(socket, room)) else {
-            return Packets::new();
-        };
-        let event = if is_joined { "joined" } else { "left" };
-        let mut packets: Packets = smallvec![self.spelling.event(namespace, event, &[Value::from(name).to_string()])];
-        packets.extend(call.and_then(|call| self.settle(call, Answer::ok(None))));
-        packets
+            None => {
+                let owner = self.sockets.owner(room)?.number;
+                self.memberships.moved(room, owner, is_joined);
+                None
+            }
+        }
+    }
+
+    fn moved(&mut self, reply: &Reply) -> Packets {
+        let announced = self.announce_move(reply);
+        let settled = self.settle_move(reply);
+        announced.into_iter().chain(settled).collect()
     }
 
     /// Takes one reply of a call; the ack when it was the last.

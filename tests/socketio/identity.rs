@@ -1,0 +1,74 @@
+//! Who a Socket.IO client is: tokens in `auth`, in queries and headers, and what is refused.
+
+use super::support::{Hub, answer, command};
+
+const SECRET: (&str, &str) = ("CALLBOARD_AUTH__JWT__SECRET", "0123456789abcdef0123456789abcdef");
+
+fn token(user: &str) -> String {
+    let output = command().env(SECRET.0, SECRET.1).args(["token", "--user", user]).output().expect("callboard token");
+    String::from_utf8(output.stdout).expect("a token").trim().to_owned()
+}
+
+#[test]
+fn a_users_own_events_reach_the_root_namespace_of_whoever_shows_a_token() {
+    let hub = Hub::start(&[SECRET]);
+    let mut socket = hub.web_socket("/socket.io/?EIO=4&transport=websocket").expect("a WebSocket");
+    assert!(socket.text().starts_with('0'));
+    socket.send(&format!(r#"40{{"token":"{}"}}"#, token("alice")));
+    assert!(socket.text().starts_with(r#"40{"sid""#));
+    let old = hub.web_socket(&format!("/socket.io/?EIO=3&transport=websocket&token={}", token("alice")));
+    let mut old = old.expect("a WebSocket");
+    assert!(old.text().starts_with('0'));
+    assert_eq!(old.text(), "40");
+    hub.publish(r#"{"user":"alice","event":"hello","data":1}"#);
+    assert_eq!(socket.text(), r#"42["hello",1]"#);
+    assert_eq!(old.text(), r#"42["hello",1]"#);
+}
+
+#[test]
+fn a_bad_token_is_a_connect_error_even_where_anyone_may_connect() {
+    let hub = Hub::start(&[SECRET]);
+    let mut socket = hub.web_socket("/socket.io/?EIO=4&transport=websocket").expect("a WebSocket");
+    assert!(socket.text().starts_with('0'));
+    socket.send(r#"40{"token":"forged"}"#);
+    let refused = socket.text();
+    assert!(refused.starts_with(r#"44{"#) && refused.contains(r#""message":"unauthorized""#), "{refused}");
+    socket.send("40");
+    assert!(socket.text().starts_with(r#"40{"sid""#), "without a token it is anybody");
+    socket.send(&format!(r#"40/a,{{"token":"{}"}}"#, token("alice")));
+    assert!(socket.text().starts_with("40/a,{"));
+    socket.send(&format!(r#"40/b,{{"token":"{}"}}"#, token("bob")));
+    assert!(socket.text().starts_with("44/b,{"), "a connection is one user's");
+}
+
+#[test]
+fn where_nobody_is_anonymous_a_namespace_wants_a_token() {
+    let hub = Hub::start(&[SECRET, ("CALLBOARD_AUTH__ANONYMOUS", "false")]);
+    let mut socket = hub.web_socket("/socket.io/?EIO=4&transport=websocket").expect("a WebSocket");
+    assert!(socket.text().starts_with('0'));
+    socket.send("40");
+    assert!(socket.text().contains(r#""message":"unauthorized""#));
+    socket.send(&format!(r#"40{{"token":"{}"}}"#, token("alice")));
+    assert!(socket.text().starts_with(r#"40{"sid""#));
+    let mut old = hub.web_socket("/socket.io/?EIO=3&transport=websocket").expect("a WebSocket");
+    assert!(old.text().starts_with('0'));
+    assert!(old.text().starts_with("44{"));
+    assert_eq!(hub.get("/socket.io/1/").status, 403);
+    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
+    assert_eq!(answer(hub.ask("GET", "/socket.io/1/", &bearer, b"")).status, 200);
+}
+
+#[test]
+fn the_application_puts_a_user_into_a_room_and_takes_it_out() {
+    let hub = Hub::start(&[SECRET]);
+    let mut socket = hub.web_socket(&format!("/socket.io/?EIO=3&transport=websocket&token={}", token("alice"))).expect("a WebSocket");
+    assert!(socket.text().starts_with('0'));
+    assert_eq!(socket.text(), "40");
+    let order = |path| assert_eq!(hub.post(path, r#"{"user":"alice","room":"vip"}"#).status, 200);
+    order("/api/join");
+    assert_eq!(socket.text(), r#"42["joined","vip"]"#);
+    hub.publish(r#"{"room":"vip","event":"n","data":1}"#);
+    assert_eq!(socket.text(), r#"42["n",1]"#);
+    order("/api/leave");
+    assert_eq!(socket.text(), r#"42["left","vip"]"#);
+}

@@ -1,0 +1,9 @@
+//! Socket.IO against the running hub: raw requests and frames for the rules of Engine.IO 4 and 3 and of protocol 1, hostile
+//! clients, and the real ones under Node and Python.
+
+mod clients;
+mod engine;
+mod hostile;
+mod identity;
+mod legacy;
+mod support;
