@@ -195,7 +195,6 @@ impl RoomRegistry {
         if client.rooms.len() >= self.parts.config.http.max_rooms_per_connection {
             return false;
         }
-        // Only a Socket.IO connection knows in which of its namespaces the room is.
         if client.summon(room, true) {
             return true;
         }
@@ -209,10 +208,7 @@ impl RoomRegistry {
     /// Ends a membership because the application says so. False if there was none.
     fn expel(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
         let Some(client) = self.connections.get(&connection) else { return false };
-        if !client.rooms.contains(room) {
-            return false;
-        }
-        if client.summon(room, false) {
+        if client.rooms.contains(room) && client.summon(room, false) {
             return true;
         }
         let left = Reply::Left { room: room.clone(), reference: Reference::default() };

@@ -16,6 +16,7 @@ pub mod messages;
 pub mod orders;
 pub mod outbox;
 pub mod presence;
+pub mod publishing;
 pub mod pulse;
 pub mod queue;
 pub mod rate;

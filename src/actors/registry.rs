@@ -15,15 +15,15 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use futures_util::future;
 use prometheus_client::metrics::gauge::Gauge;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     group::GroupOptions,
     hall::{Hall, Place, Refused, Waiting},
     messages::{
-        BridgeRestored, BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Join, Leave, Publish, PublishAs, Published, Refusal,
-        Subscribe, Summon, Tell, TellNodes, Unsubscribe,
+        BridgeRestored, BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Join, Leave, Publish, Refusal, Subscribe, Summon, Tell,
+        TellNodes, Unsubscribe,
     },
     outbox::Outbox,
     presence::Presence,
@@ -43,9 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const GAP_COLLECTION: Duration = Duration::from_millis(100);
 /// How often rooms that nobody is in are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// Names of the hub's notices begin so.
-const OWN_EVENTS: &str = "callboard:";
 
 /// The bridge, as the registry addresses it.
 #[derive(Debug, Clone)]
@@ -118,7 +115,7 @@ pub(super) struct Spelled {
 
 pub(super) type Answer<T> = ResponseFuture<Result<T, Refusal>>;
 
-fn at_once<T: 'static>(result: Result<T, Refusal>) -> Answer<T> {
+pub(super) fn at_once<T: 'static>(result: Result<T, Refusal>) -> Answer<T> {
     Box::pin(future::ready(result))
 }
 
@@ -136,11 +133,13 @@ impl RoomRegistry {
         }
     }
 
-    /// May this connection become a member?
-    fn admit(&self, connection: ConnectionId, room: &RoomName) -> Result<(), Refusal> {
+    /// May this connection become a member? `is_granted`: the application says so, and no rule is asked.
+    fn admit(&self, connection: ConnectionId, room: &RoomName, is_granted: bool) -> Result<(), Refusal> {
         let client = self.connections.get(&connection).ok_or_else(connection_is_gone)?;
-        rules::may_join(&client.identity, room, self.parts.config.rule_for(room))
-            .map_err(|refused| Refusal::new(ErrorCode::Forbidden, refused.to_string()))?;
+        if !is_granted {
+            rules::may_join(&client.identity, room, self.parts.config.rule_for(room))
+                .map_err(|refused| Refusal::new(ErrorCode::Forbidden, refused.to_string()))?;
+        }
         let limit = self.parts.config.http.max_rooms_per_connection;
         if client.rooms.len() >= limit && !client.rooms.contains(room) {
             return Err(Refusal::new(ErrorCode::TooManyRooms, format!("a connection may be in {limit} rooms")));
@@ -349,18 +348,6 @@ impl RoomRegistry {
         self.exit(connection, worker, target, farewell);
         true
     }
-
-    fn may_publish(&self, order: &PublishAs) -> Result<(), Refusal> {
-        let client = self.connections.get(&order.connection).ok_or_else(connection_is_gone)?;
-        // It would pass for a notice of the hub.
-        if order.event.name.as_str().starts_with(OWN_EVENTS) {
-            let message = format!("event names that begin with {OWN_EVENTS} are the hub's own");
-            return Err(Refusal::new(ErrorCode::EventNameInvalid, message));
-        }
-        let is_member = client.rooms.contains(&order.room);
-        rules::may_publish(&client.identity, &order.room, self.parts.config.rule_for(&order.room), is_member)
-            .map_err(|refused| Refusal::new(ErrorCode::Forbidden, refused.to_string()))
-    }
 }
 
 fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> &'a Gauge {
@@ -396,14 +383,14 @@ impl Client {
 
     /// True if it does by itself what the application orders.
     #[expect(clippy::disallowed_methods, reason = "once per order of the application, and it must not be lost")]
-    pub(super) fn summon(&self, room: &RoomName, is_member: bool) -> bool {
+    pub fn summon(&self, room: &RoomName, is_member: bool) -> bool {
         let Some(summon) = &self.summon else { return false };
         summon.do_send(Summon { room: room.clone(), is_member });
         true
     }
 }
 
-fn connection_is_gone() -> Refusal {
+pub(super) fn connection_is_gone() -> Refusal {
     Refusal::new(ErrorCode::NotFound, "the connection has ended")
 }
 
@@ -440,9 +427,9 @@ impl Handler<Join> for RoomRegistry {
 
     fn handle(&mut self, order: Join, ctx: &mut Context<Self>) -> Self::Result {
         let Join { connection, room, encoding, greeting, is_granted } = order;
-        match self.admit(connection, &room) {
-            Err(refusal) if !is_granted => at_once(Err(refusal)),
-            _ => self.enter(connection, Target::Room(room), Spelled { encoding, greeting }, ctx),
+        match self.admit(connection, &room, is_granted) {
+            Ok(()) => self.enter(connection, Target::Room(room), Spelled { encoding, greeting }, ctx),
+            Err(refusal) => at_once(Err(refusal)),
         }
     }
 }
@@ -466,19 +453,6 @@ impl Handler<ChangeCarrier> for RoomRegistry {
                 hall.change_carrier(client.worker.index, order);
             }
         }
-    }
-}
-
-impl Handler<PublishAs> for RoomRegistry {
-    type Result = Answer<Published>;
-
-    fn handle(&mut self, order: PublishAs, _: &mut Context<Self>) -> Self::Result {
-        if let Err(refusal) = self.may_publish(&order) {
-            return at_once(Err(refusal));
-        }
-        let targets = smallvec![Target::Room(order.room)];
-        let sent = self.parts.bridge.publish.send(Publish { targets, event: order.event, except: Vec::new() });
-        Box::pin(async move { Ok(sent.await.unwrap_or(Err(BrokerError::Unavailable))?) })
     }
 }
 
