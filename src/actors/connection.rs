@@ -19,7 +19,7 @@ use super::{
     line::{Line, Signal},
     messages::{
         Attach, Connect, ConnectionEnded, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Renew, Tell,
-        Watch, Wish,
+        Unwatch, Watch, Wish,
     },
     outbox::{Notice, Outbox},
     rate::Allowance,
@@ -82,6 +82,8 @@ pub struct Connection {
     /// Why it ended, for the metrics; the first reason stays.
     pub(super) reason: Option<CloseReason>,
     line: Option<SpawnHandle>,
+    /// The pulse keeps its time.
+    is_watched: bool,
     /// Runs only where the grant ends before the connection might.
     expiry: Option<SpawnHandle>,
     /// Where actix keeps the socket.
@@ -91,7 +93,7 @@ pub struct Connection {
 impl Connection {
     pub fn new(parts: ConnectionParts) -> Self {
         let allowance = Allowance::new(parts.options.messages_per_second);
-        Self { parts, allowance, rate_warnings: 0, reason: None, line: None, expiry: None, cutter: None }
+        Self { parts, allowance, rate_warnings: 0, reason: None, line: None, is_watched: false, expiry: None, cutter: None }
     }
 
     fn say(&mut self, reply: &Reply) {
@@ -297,7 +299,8 @@ impl Connection {
 
     /// The client listens from now on.
     #[expect(clippy::disallowed_methods, reason = "once per connection")]
-    pub(super) fn begin_heartbeat(&self) {
+    pub(super) fn begin_heartbeat(&mut self) {
+        self.is_watched = true;
         let watch = Watch { outbox: Arc::clone(&self.parts.outbox), heartbeat: self.parts.options.heartbeat };
         Worker::current().pulse.do_send(watch);
     }
@@ -343,6 +346,9 @@ impl Actor for Connection {
         metrics.connections(wire).dec();
         metrics.closed(wire, self.reason.unwrap_or(CloseReason::Gone));
         self.parts.options.registry.do_send(ConnectionEnded { connection: self.parts.id });
+        if self.is_watched {
+            Worker::current().pulse.do_send(Unwatch);
+        }
     }
 }
 

@@ -142,6 +142,11 @@ pub struct Watch {
     pub heartbeat: Heartbeat,
 }
 
+/// Connection → pulse: one of those watched has ended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Unwatch;
+
 /// Connection → registry: a client is here, or is now known to be somebody. Answers when its user's own events are listened to.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Refusal>")]

@@ -10,24 +10,39 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{messages::Watch, outbox::Outbox};
+use super::{
+    messages::{Unwatch, Watch},
+    outbox::Outbox,
+};
 use crate::protocol::{CloseReason, wire::Heartbeat};
 
 /// How often the pulse looks, at most. Shorter heartbeats are looked after as often as this part of theirs.
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_PER_HEARTBEAT: u32 = 30;
+/// Those that are due within this time share a slot: a slot of its own would cost a connection more than all the rest here.
+const SLOT: Duration = Duration::from_millis(10);
+/// Connections that ended are forgotten when their time comes, or when so many of them, and more than half, are.
+const KEPT_ENDED: usize = 1024;
 
 pub struct Pulse {
+    began: Instant,
     tick: Duration,
-    due: BTreeMap<Instant, Vec<Due>>,
+    /// By the number of the slot since `began`.
+    due: BTreeMap<u128, Vec<Due>>,
+    /// The few heartbeats there are, one for each wire.
+    heartbeats: Vec<Heartbeat>,
+    watched: usize,
+    ended: usize,
 }
 
 struct Due {
     outbox: Arc<Outbox>,
-    heartbeat: Heartbeat,
+    /// Index of its heartbeat.
+    heartbeat: u16,
     step: Step,
 }
 
+#[derive(Clone, Copy)]
 enum Step {
     Beat,
     /// The answer to the last beat must have come by now.
@@ -44,7 +59,7 @@ impl Actor for Pulse {
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { tick: TICK, due: BTreeMap::new() }
+        Self { began: Instant::now(), tick: TICK, due: BTreeMap::new(), heartbeats: Vec::new(), watched: 0, ended: 0 }
     }
 }
 
@@ -57,15 +72,14 @@ impl Pulse {
     }
 
     fn schedule(&mut self, at: Instant, due: Due) {
-        self.due.entry(at).or_default().push(due);
+        let slot = at.duration_since(self.began).as_millis().div_ceil(SLOT.as_millis());
+        self.due.entry(slot).or_default().push(due);
     }
 
     fn tick(&mut self, now: Instant) {
-        while let Some(entry) = self.due.first_entry() {
-            if *entry.key() > now {
-                break;
-            }
-            let at = *entry.key();
+        let current = now.duration_since(self.began).as_millis() / SLOT.as_millis();
+        while let Some(entry) = self.due.first_entry().filter(|entry| *entry.key() <= current) {
+            let at = self.began + SLOT * u32::try_from(*entry.key()).unwrap_or(u32::MAX);
             // A little late is no reason to drift; after a long pause nobody is judged by what was due in it.
             let base = if now < at + 2 * TICK { at } else { now };
             for due in entry.remove() {
@@ -76,29 +90,43 @@ impl Pulse {
 
     fn act(&mut self, due: Due, now: Instant) {
         if due.outbox.is_ended() {
+            self.watched -= 1;
+            self.ended = self.ended.saturating_sub(1);
             return;
         }
-        let Due { outbox, heartbeat, step } = due;
-        match (step, heartbeat.answer_within) {
-            (Step::Check, _) if !outbox.take_heard() => outbox.close(CloseReason::TimedOut),
+        let Heartbeat { bytes, every, answer_within } = self.heartbeats[usize::from(due.heartbeat)];
+        match (due.step, answer_within) {
+            (Step::Check, _) if !due.outbox.take_heard() => {
+                due.outbox.close(CloseReason::TimedOut);
+                self.watched -= 1;
+            }
             (Step::Check, answer_within) => {
-                let rest = heartbeat.every.saturating_sub(answer_within.unwrap_or_default());
-                self.schedule(now + rest, Due { outbox, heartbeat, step: Step::Beat });
+                self.schedule(now + every.saturating_sub(answer_within.unwrap_or_default()), Due { step: Step::Beat, ..due });
             }
             (Step::Beat, answer_within) => {
-                if !heartbeat.bytes.is_empty() {
-                    outbox.push_control(Bytes::from_static(heartbeat.bytes));
+                if !bytes.is_empty() {
+                    due.outbox.push_control(Bytes::from_static(bytes));
                 }
                 match answer_within {
                     Some(within) => {
                         // Only what comes after the ping answers it.
-                        outbox.take_heard();
-                        self.schedule(now + within, Due { outbox, heartbeat, step: Step::Check });
+                        due.outbox.take_heard();
+                        self.schedule(now + within, Due { step: Step::Check, ..due });
                     }
-                    None => self.schedule(now + heartbeat.every, Due { outbox, heartbeat, step: Step::Beat }),
+                    None => self.schedule(now + every, due),
                 }
             }
         }
+    }
+
+    fn forget_ended(&mut self) {
+        for slot in self.due.values_mut() {
+            slot.retain(|due| !due.outbox.is_ended());
+            slot.shrink_to_fit();
+        }
+        self.due.retain(|_, slot| !slot.is_empty());
+        self.watched = self.due.values().map(Vec::len).sum();
+        self.ended = 0;
     }
 }
 
@@ -107,6 +135,25 @@ impl Handler<Watch> for Pulse {
 
     fn handle(&mut self, Watch { outbox, heartbeat }: Watch, _: &mut Context<Self>) {
         self.tick = self.tick.min((heartbeat.every / TICKS_PER_HEARTBEAT).max(Duration::from_millis(1)));
-        self.schedule(Instant::now() + heartbeat.every, Due { outbox, heartbeat, step: Step::Beat });
+        let known = self.heartbeats.iter().position(|known| *known == heartbeat);
+        let index = known.unwrap_or_else(|| {
+            self.heartbeats.push(heartbeat);
+            self.heartbeats.len() - 1
+        });
+        // There are as many as wires and configurations that were in force.
+        let Ok(index) = u16::try_from(index) else { return };
+        self.watched += 1;
+        self.schedule(Instant::now() + heartbeat.every, Due { outbox, heartbeat: index, step: Step::Beat });
+    }
+}
+
+impl Handler<Unwatch> for Pulse {
+    type Result = ();
+
+    fn handle(&mut self, Unwatch: Unwatch, _: &mut Context<Self>) {
+        self.ended += 1;
+        if self.ended > KEPT_ENDED && self.ended > self.watched / 2 {
+            self.forget_ended();
+        }
     }
 }

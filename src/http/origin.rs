@@ -22,6 +22,10 @@ pub struct Page(Option<HeaderValue>);
 pub fn check(request: &HttpRequest, allowed: &[AllowedOrigin]) -> Result<Page, ApiError> {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(Page(None)) };
     let text = origin.to_str().unwrap_or_default();
+    // Node's WebSockets of 2012, which only Socket.IO 0.9 uses, leave the scheme out. No browser does.
+    let spelled =
+        (request.path().starts_with("/socket.io/1/") && !text.contains("://") && text != "null").then(|| format!("http://{text}"));
+    let text = spelled.as_deref().unwrap_or(text);
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     // HTTP/2 has no Host header but an authority.
     let host = host.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default();
@@ -44,8 +48,7 @@ pub fn is_allowed(origin: &str, host: &str, allowed: &[AllowedOrigin]) -> bool {
 
 /// The scheme is not compared: behind a proxy that ends TLS the hub does not know its own.
 fn is_same_origin(origin: &str, host: &str) -> bool {
-    // No page's origin lacks a scheme; Node's WebSockets of 2012 send the host alone.
-    let Some((scheme, authority)) = origin.split_once("://") else { return !host.is_empty() && origin.eq_ignore_ascii_case(host) };
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let default_port = match scheme {
         "https" => ":443",
         "http" => ":80",
