@@ -30,7 +30,7 @@ use crate::{
     metrics::Metrics,
     protocol::{
         ConnectionId, Publication, Target,
-        dialect::{Delivery, Emit, MAX_PAYLOAD_BYTES, callboard},
+        dialect::{Delivery, Emit, MAX_BINARY_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, callboard},
         source::{Decoded, Destination, Sources, Standing},
     },
 };
@@ -373,8 +373,9 @@ impl Handler<Publish> for RedisBridge {
         let key = (targets.len() > 1).then(|| duplicate_key(&id));
         let payload = Bytes::from(callboard::encode(&event, &except, key));
         // No node would take it.
-        if payload.len() > MAX_PAYLOAD_BYTES {
-            let refused = format!("the event has {} bytes, more than {MAX_PAYLOAD_BYTES}", payload.len());
+        let limit = if event.attachments.is_empty() { MAX_PAYLOAD_BYTES } else { MAX_BINARY_PAYLOAD_BYTES };
+        if payload.len() > limit {
+            let refused = format!("the event has {} bytes, more than {limit}", payload.len());
             return Box::pin(future::ready(Err(BrokerError::Refused(refused))));
         }
         let channels: Vec<_> = targets.iter().map(|target| self.native_channel(target)).collect();

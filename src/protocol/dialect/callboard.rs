@@ -34,7 +34,11 @@ struct Payload<'a> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
-    let payload: Payload<'_> = payload::object(bytes, SHAPE)?;
+    let read: Result<Payload<'_>, DecodeError> = payload::object(bytes, SHAPE);
+    if !read.as_ref().is_ok_and(|payload| payload.binary.is_some()) {
+        payload::check_size(bytes, payload::MAX_PAYLOAD_BYTES)?;
+    }
+    let payload = read?;
     let arguments = match (payload.data, payload.args) {
         (Some(_), Some(_)) => return Err(DecodeError::WrongShape { expected: SHAPE }),
         (Some(data), None) => vec![data],

@@ -37,7 +37,7 @@ mod python_socketio;
 mod raw;
 mod socketio_emitter;
 
-pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES};
+pub use payload::{MAX_BINARY_PAYLOAD_BYTES, MAX_DEPTH, MAX_PAYLOAD_BYTES};
 
 /// Most rooms that one payload may name, and most messages that one may hold.
 pub const MAX_DELIVERIES: usize = 4096;
@@ -107,7 +107,8 @@ impl Dialect {
 
     /// What a payload asks for. A payload may ask for nothing, and may ask for the same event in several rooms.
     pub fn decode(self, options: Options, payload: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
-        payload::check_size(payload)?;
+        // Only the hub's own payloads carry base64, and say so once they are read.
+        payload::check_size(payload, if self == Self::Callboard { MAX_BINARY_PAYLOAD_BYTES } else { MAX_PAYLOAD_BYTES })?;
         match self {
             Self::Callboard => callboard::decode(payload),
             Self::Raw => raw::decode(payload),

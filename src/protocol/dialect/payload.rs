@@ -8,14 +8,16 @@ use serde_json::{Value, value::RawValue};
 use super::{super::event::Argument, DecodeError};
 use crate::protocol::json;
 
-/// Largest payload that is read: a megabyte of binary as base64, with what stands around it.
-pub const MAX_PAYLOAD_BYTES: usize = 2 << 20;
+/// Largest payload that is read.
+pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// Largest payload with binary parts, which base64 makes a third longer: a megabyte from Socket.IO, with what stands around it.
+pub const MAX_BINARY_PAYLOAD_BYTES: usize = 2 << 20;
 /// Deepest nesting of a payload.
 pub const MAX_DEPTH: usize = 64;
 
-pub fn check_size(payload: &[u8]) -> Result<(), DecodeError> {
+pub fn check_size(payload: &[u8], limit: usize) -> Result<(), DecodeError> {
     match payload.len() {
-        actual if actual > MAX_PAYLOAD_BYTES => Err(DecodeError::TooLarge { actual, limit: MAX_PAYLOAD_BYTES }),
+        actual if actual > limit => Err(DecodeError::TooLarge { actual, limit }),
         _ => Ok(()),
     }
 }
