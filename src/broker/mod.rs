@@ -4,10 +4,13 @@
 //! The contract between the two is [`link`]; one suite of tests holds both links to it (`tests/broker`). Only [`redis`] knows
 //! the `redis` crate, and nothing here knows of clients.
 
+pub mod archive;
 pub mod backoff;
 pub mod bridge;
 pub mod clock;
+pub mod history;
 pub mod link;
 pub mod memory;
 pub mod redis;
 pub mod resp;
+pub mod timeline;

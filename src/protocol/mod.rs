@@ -16,6 +16,7 @@ pub mod notice;
 pub mod pattern;
 pub mod position;
 pub mod publication;
+pub mod resume;
 pub mod socketio;
 pub mod socketio_legacy;
 pub mod socketio_session;
