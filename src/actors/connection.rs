@@ -135,7 +135,7 @@ impl Connection {
     }
 
     fn join(&self, room: RoomName, reference: Reference, ctx: &mut Context<Self>) {
-        let greeting = self.parts.wire.reply(&Reply::Joined { room: room.clone(), reference: reference.clone() });
+        let greeting = self.parts.wire.reply(&Reply::Joined { room: room.clone(), id: None, reference: reference.clone() });
         let sent = self.parts.options.registry.send(Join { connection: self.parts.id, room, greeting }).into_actor(self);
         ctx.spawn(sent.map(|answer, connection, _| {
             if let Err(refusal) = answer.unwrap_or_else(|_| Err(registry_is_gone())) {
@@ -273,7 +273,7 @@ impl Handler<Open> for Connection {
         let joins: Vec<Join> = rooms
             .into_iter()
             .map(|room| {
-                let greeting = self.parts.wire.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
+                let greeting = self.parts.wire.reply(&Reply::Joined { room: room.clone(), id: None, reference: Reference::default() });
                 Join { connection: self.parts.id, room, greeting }
             })
             .collect();

@@ -251,7 +251,7 @@ impl RoomRegistry {
         if client.rooms.contains(&room) {
             return at_once(Ok(()));
         }
-        let greeting = client.encoding.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
+        let greeting = client.encoding.reply(&Reply::Joined { room: room.clone(), id: None, reference: Reference::default() });
         self.enter(connection, Target::Room(room), greeting, ctx)
     }
 

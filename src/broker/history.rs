@@ -30,6 +30,11 @@ impl Ring {
         Self { size, ttl, kept: VecDeque::new(), floor }
     }
 
+    /// One like it with nothing in it, whose recording begins here.
+    pub fn emptied(&self, floor: Position) -> Self {
+        Self::new(self.size, self.ttl, floor)
+    }
+
     pub fn push(&mut self, position: Position, publication: Arc<Publication>, now: Instant) {
         self.kept.push_back(Kept { position, publication, since: now });
         while self.kept.len() > self.size {

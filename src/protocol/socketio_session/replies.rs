@@ -23,7 +23,7 @@ impl Session {
         match reply {
             // The connected packet is the welcome here, and no command of this wire is answered with a pong.
             Reply::Welcome { .. } | Reply::Pong { .. } => Packets::new(),
-            Reply::Joined { room, reference } => self.moved(room, reference, true),
+            Reply::Joined { room, reference, .. } => self.moved(room, reference, true),
             Reply::Left { room, reference } => self.moved(room, reference, false),
             Reply::Ack { id, reference } => {
                 let call = Ticket::read(reference).and_then(|ticket| ticket.call);
