@@ -33,7 +33,8 @@ use crate::{
 
 /// Control messages that may wait for a connection. Events never pass its mailbox.
 const CONTROL_MAILBOX: usize = 64;
-/// Messages over the rate that are answered with an error, before the connection is closed.
+/// Messages over the rate that are answered with an error, before the connection is closed. A client that rests until its
+/// burst is whole again starts anew.
 const RATE_WARNINGS: u32 = 20;
 
 /// What is the same for all connections of a wire on a worker. Shared, because each copy of an address costs two allocations.
@@ -105,7 +106,11 @@ impl Connection {
     }
 
     fn is_within_rate(&mut self) -> bool {
-        self.allowance.take(Instant::now())
+        let is_within = self.allowance.take(Instant::now());
+        if self.allowance.is_full() {
+            self.rate_warnings = 0;
+        }
+        is_within
     }
 
     fn warn_of_rate(&mut self, reference: Reference) {
@@ -283,7 +288,12 @@ impl Handler<Open> for Connection {
             let answers = join_all(joins.into_iter().map(|join| options.registry.send(join))).await;
             answers.into_iter().try_for_each(|answer| answer.unwrap_or_else(|_| Err(registry_is_gone())))
         };
-        Box::pin(opened.into_actor(self))
+        Box::pin(opened.into_actor(self).map(|opened, _, ctx| {
+            if opened.is_err() {
+                ctx.stop();
+            }
+            opened
+        }))
     }
 }
 

@@ -4,14 +4,7 @@
 //! All that waits in the group's mailbox leaves as one batch: its bytes are joined once per encoding, so that a burst of fifty
 //! events is one write per member and not fifty.
 
-use std::{
-    hash::BuildHasher,
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{hash::BuildHasher, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::FixedState;
@@ -50,8 +43,6 @@ pub struct FanOut {
     /// Arrived, not yet in the batch.
     arrived: Vec<Deliver>,
     batch: Option<Batch>,
-    /// Publications that the full mailbox refused; the bridge adds.
-    missed: Arc<AtomicU64>,
 }
 
 struct Batch {
@@ -61,6 +52,8 @@ struct Batch {
     remaining: Range<usize>,
     /// Per delivery, how many members took it.
     accepted: Vec<usize>,
+    /// Per delivery, what it replaces and is replaced by under keep-latest; 0 under the other policies.
+    keys: Vec<u64>,
     /// All members of an encoding get the same bytes.
     is_for_all: bool,
 }
@@ -78,22 +71,24 @@ struct Joined {
 }
 
 impl FanOut {
-    pub fn new(target: Target, overflow: Overflow, missed: Arc<AtomicU64>, metrics: Metrics) -> Self {
-        Self { target, overflow, metrics, members: Members::default(), arrived: Vec::new(), batch: None, missed }
+    pub fn new(target: Target, overflow: Overflow, metrics: Metrics) -> Self {
+        Self { target, overflow, metrics, members: Members::default(), arrived: Vec::new(), batch: None }
     }
 
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    pub fn arrive(&mut self, delivery: Deliver) {
+    /// Takes a publication in for the next batch; says how many that has.
+    pub fn arrive(&mut self, delivery: Deliver) -> usize {
         self.arrived.push(delivery);
+        self.arrived.len()
     }
 
     /// Tells every member, now.
     pub fn announce(&self, reply: &Reply) {
         let mut spelled: SmallVec<[(Encoding, Option<Bytes>); 2]> = SmallVec::new();
-        for member in self.members.iter() {
+        for member in self.members.all() {
             let bytes = match spelled.iter().find(|(encoding, _)| *encoding == member.encoding) {
                 Some((_, bytes)) => bytes.clone(),
                 None => {
@@ -108,13 +103,12 @@ impl FanOut {
         }
     }
 
-    /// Serves a slice of members.
+    /// Serves a slice of members. Until it says [`Step::Done`], the members may not change.
     pub fn step(&mut self) -> Step {
-        self.account_for_missed();
         let Some(mut batch) = self.batch.take().or_else(|| self.next_batch()) else { return Step::Done };
         let end = batch.remaining.end.min(batch.remaining.start + SLICE);
         let mut written = [0_u64; WireName::ALL.len()];
-        for member in self.members.slice(batch.remaining.start, end) {
+        for member in &self.members.all()[batch.remaining.start..end] {
             written[member.outbox.wire() as usize] += batch.serve(member, &self.target, self.overflow);
         }
         for (wire, events) in WireName::ALL.into_iter().zip(written) {
@@ -122,7 +116,6 @@ impl FanOut {
         }
         batch.remaining.start = end;
         if batch.remaining.is_empty() {
-            self.members.end_walk();
             batch.complete(&self.metrics);
             return if self.arrived.is_empty() { Step::Done } else { Step::More };
         }
@@ -136,8 +129,9 @@ impl FanOut {
         }
         let deliveries = std::mem::take(&mut self.arrived);
         Some(Batch {
-            remaining: 0..self.members.begin_walk(),
+            remaining: 0..self.members.len(),
             accepted: vec![0; deliveries.len()],
+            keys: deliveries.iter().map(|delivery| replacement_key(self.overflow, &self.target, delivery)).collect(),
             is_for_all: deliveries.iter().all(|delivery| delivery.publication.is_for_all()),
             lanes: SmallVec::new(),
             deliveries,
@@ -145,8 +139,7 @@ impl FanOut {
     }
 
     /// The mailbox was full: what the bridge could not hand over is counted for each member, and they are told.
-    fn account_for_missed(&mut self) {
-        let missed = self.missed.swap(0, Ordering::AcqRel);
+    pub fn account_for(&self, missed: u64) {
         if missed == 0 || self.members.is_empty() {
             return;
         }
@@ -167,7 +160,7 @@ impl Batch {
     /// Hands one member all publications of the batch; says how many the kernel took at once.
     fn serve(&mut self, member: &Member, target: &Target, overflow: Overflow) -> u64 {
         let lane = self.lane(member.encoding, member.outbox.event_limit());
-        let Self { lanes, accepted, deliveries, is_for_all, .. } = self;
+        let Self { lanes, accepted, deliveries, keys, is_for_all, .. } = self;
         let lane = &lanes[lane];
         let mut written = 0;
         for joined in &lane.joined {
@@ -189,8 +182,7 @@ impl Batch {
                 {
                     continue;
                 }
-                let incoming =
-                    Incoming { bytes: &lane.frames[frame], target, overflow, key: replacement_key(overflow, target, &deliveries[frame]) };
+                let incoming = Incoming { bytes: &lane.frames[frame], target, overflow, key: keys[frame] };
                 match member.outbox.push_event(&incoming) {
                     Pushed::Written => (written, accepted[frame]) = (written + 1, accepted[frame] + 1),
                     Pushed::Queued => accepted[frame] += 1,

@@ -4,19 +4,26 @@
 //! As many exist as workers have members of the room; the registry starts them on their worker's arbiter when the first member
 //! joins there, and ends them by letting their address go some seconds after the last one left. A group that ends has no
 //! members, so nothing is lost with it.
+//!
+//! What waits for a fan-out is bounded by `mailbox.room` or `mailbox.user` at both of its stages: what has arrived for the next
+//! batch, and what stands in the mailbox while a batch is under way, which takes nothing out of it. For the mailbox actix adds
+//! one place per sender that holds its address.
 
 use std::{
     pin::Pin,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context as TaskContext, Poll, ready},
 };
 
-use actix::{Actor, ActorFuture, AsyncContext, Context, Handler};
+use actix::{Actor, ActorFuture, ActorFutureExt, AsyncContext, Context, Handler, fut};
 
 use super::{
     fan_out::{FanOut, Step},
     members::Member,
-    messages::{AddMember, Announce, Deliver, RemoveMember},
+    messages::{AccountForMissed, AddMember, Announce, Deliver, RemoveMember},
 };
 use crate::{
     config::Overflow,
@@ -32,8 +39,8 @@ pub type User = Group<UserName>;
 pub struct Group<N> {
     fan_out: FanOut,
     mailbox: usize,
-    /// A fan-out future is under way; it takes along what arrives meanwhile.
-    is_running: bool,
+    /// Publications that the full mailbox refused; the bridge adds.
+    missed: Arc<AtomicU64>,
     name: std::marker::PhantomData<N>,
 }
 
@@ -49,7 +56,7 @@ pub struct GroupOptions {
 impl<N: Into<Target> + Unpin + 'static> Group<N> {
     pub fn new(name: N, options: GroupOptions) -> Self {
         let GroupOptions { mailbox, overflow, missed, metrics } = options;
-        Self { fan_out: FanOut::new(name.into(), overflow, missed, metrics), mailbox, is_running: false, name: std::marker::PhantomData }
+        Self { fan_out: FanOut::new(name.into(), overflow, metrics), mailbox, missed, name: std::marker::PhantomData }
     }
 }
 
@@ -61,12 +68,14 @@ impl<N: Unpin + 'static> Actor for Group<N> {
     }
 }
 
-/// Walks the members in slices. actix empties the mailbox before it polls a spawned future, so a burst is one batch.
-struct Run {
+/// Walks the members in slices. The context waits for it: meanwhile members neither come nor go, so that none is skipped or
+/// met twice, and what is published waits in the mailbox, within its bound.
+#[derive(Default)]
+struct Walk {
     pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
-impl<N: Unpin + 'static> ActorFuture<Group<N>> for Run {
+impl<N: Unpin + 'static> ActorFuture<Group<N>> for Walk {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, group: &mut Group<N>, _: &mut Context<Group<N>>, cx: &mut TaskContext<'_>) -> Poll<()> {
@@ -76,10 +85,7 @@ impl<N: Unpin + 'static> ActorFuture<Group<N>> for Run {
                 self.pause = None;
             }
             match group.fan_out.step() {
-                Step::Done => {
-                    group.is_running = false;
-                    return Poll::Ready(());
-                }
+                Step::Done => return Poll::Ready(()),
                 // `yield_now` wakes after the I/O driver ran; waking ourselves would keep it from running for 61 turns.
                 Step::More => self.pause = Some(Box::pin(tokio::task::yield_now())),
             }
@@ -91,11 +97,21 @@ impl<N: Unpin + 'static> Handler<Deliver> for Group<N> {
     type Result = ();
 
     fn handle(&mut self, delivery: Deliver, ctx: &mut Context<Self>) {
-        self.fan_out.arrive(delivery);
-        if !self.is_running {
-            self.is_running = true;
-            ctx.spawn(Run { pause: None });
+        let arrived = self.fan_out.arrive(delivery);
+        if arrived >= self.mailbox {
+            ctx.wait(Walk::default());
+        } else if arrived == 1 {
+            // actix empties the mailbox before it polls what was spawned, so a burst is one batch.
+            ctx.spawn(fut::ready(()).map(|(), _: &mut Self, ctx: &mut Context<Self>| ctx.wait(Walk::default())));
         }
+    }
+}
+
+impl<N: Unpin + 'static> Handler<AccountForMissed> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, AccountForMissed: AccountForMissed, _: &mut Context<Self>) {
+        self.fan_out.account_for(self.missed.swap(0, Ordering::AcqRel));
     }
 }
 

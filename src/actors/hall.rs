@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     group::{Group, GroupOptions, Room, User},
-    messages::{AddMember, Announce, BrokerError, Deliver, Feed, Refusal, RemoveMember},
+    messages::{AccountForMissed, AddMember, Announce, BrokerError, Deliver, Feed, Refusal, RemoveMember},
     outbox::Outbox,
     worker::Worker,
 };
@@ -27,6 +27,7 @@ pub struct Hall {
 /// The group on one worker.
 struct Seat {
     group: GroupAddress,
+    /// Also tells this seat from those that were here before it.
     missed: Arc<AtomicU64>,
     members: usize,
     /// Set while it has no members.
@@ -40,6 +41,13 @@ struct Opening {
     waiting: Vec<Waiting>,
     /// Members that were told they had joined before the broker confirmed.
     unproven: Vec<ConnectionId>,
+}
+
+/// Who are members no more because the broker refused the room.
+pub struct Refused {
+    pub turned_away: Vec<ConnectionId>,
+    /// These were told that they had joined.
+    pub unproven: Vec<ConnectionId>,
 }
 
 /// A connection that becomes a member when the broker has confirmed.
@@ -102,7 +110,18 @@ impl Hall {
 
     pub fn feed(&mut self, worker: usize) -> Option<Feed> {
         let seat = self.seat(worker)?;
-        Some(Feed { worker, deliver_to: seat.group.deliver_to(), missed: Arc::clone(&seat.missed) })
+        let missed = Arc::clone(&seat.missed);
+        Some(Feed { worker, deliver_to: seat.group.deliver_to(), missed, account_to: seat.group.account_to() })
+    }
+
+    pub fn has_group(&self, worker: usize) -> bool {
+        self.seats.get(worker).is_some_and(Option::is_some)
+    }
+
+    /// True if the group on this worker is the one that this feed leads to, and not a later one.
+    pub fn is_fed_by(&self, feed: &Feed) -> bool {
+        let seat = self.seats.get(feed.worker).and_then(Option::as_ref);
+        seat.is_some_and(|seat| Arc::ptr_eq(&seat.missed, &feed.missed))
     }
 
     /// The broker has confirmed. Returns those who were told before.
@@ -122,19 +141,16 @@ impl Hall {
         waiting.into_iter().for_each(|waiting| seat.admit(waiting));
     }
 
-    /// The broker will not have it. Returns those who had waited or been admitted, who are members no more.
-    pub fn refuse(&mut self, worker: usize, error: &BrokerError) -> Vec<ConnectionId> {
-        let Some(seat) = self.seat(worker) else { return Vec::new() };
-        let Some(opening) = seat.opening.take() else { return Vec::new() };
-        let mut refused = opening.unproven;
-        for waiting in opening.waiting {
-            refused.push(waiting.place.connection);
+    /// The broker will not have it: the group ends, so that the next who joins asks anew. Those who wait are answered.
+    pub fn refuse(&mut self, worker: usize, error: &BrokerError) -> Refused {
+        let seat = self.seats.get_mut(worker).and_then(Option::take);
+        let Opening { waiting, unproven } = seat.and_then(|seat| seat.opening).unwrap_or_default();
+        let turned_away = waiting.into_iter().map(|waiting| {
             // The connection may have ended meanwhile.
             let _ = waiting.answer.send(Err(error.clone().into()));
-        }
-        seat.members = 0;
-        seat.empty_since = Some(Instant::now());
-        refused
+            waiting.place.connection
+        });
+        Refused { turned_away: turned_away.collect(), unproven }
     }
 
     /// True when nobody is left on this worker.
@@ -145,6 +161,10 @@ impl Hall {
             for waiting in opening.waiting.extract_if(.., |waiting| waiting.place.connection == connection) {
                 let left = Refusal::new(ErrorCode::NotJoined, "the room was left before it was joined");
                 let _ = waiting.answer.send(Err(left));
+                // The group does not know it yet and will not say it.
+                if let Some(farewell) = &farewell {
+                    waiting.place.outbox.push_control(farewell.clone());
+                }
             }
         }
         seat.group.remove(RemoveMember { connection, farewell });
@@ -198,6 +218,13 @@ impl GroupAddress {
     }
 
     fn deliver_to(&self) -> Recipient<Deliver> {
+        match self {
+            Self::Room(room) => room.clone().recipient(),
+            Self::User(user) => user.clone().recipient(),
+        }
+    }
+
+    fn account_to(&self) -> Recipient<AccountForMissed> {
         match self {
             Self::Room(room) => room.clone().recipient(),
             Self::User(user) => user.clone().recipient(),

@@ -1,5 +1,4 @@
-//! The members of a room or user on one worker: who they are, in a dense list that a fan-out can walk in slices while members
-//! come and go.
+//! The members of a room or user on one worker: who they are, in a dense list that a fan-out can walk in slices.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,66 +16,41 @@ pub struct Member {
 
 #[derive(Default)]
 pub struct Members {
-    /// A member who left during a walk leaves its place empty, so that nobody is skipped or met twice.
-    places: Vec<Option<Member>>,
+    places: Vec<Member>,
     index: HashMap<ConnectionId, usize, RandomState>,
-    is_walked: bool,
 }
 
 impl Members {
     pub fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
-    /// False if it is a member already; the place is kept and its encoding renewed.
-    pub fn add(&mut self, member: Member) -> bool {
-        if let Some(&place) = self.index.get(&member.connection) {
-            self.places[place] = Some(member);
-            return false;
-        }
-        self.index.insert(member.connection, self.places.len());
-        self.places.push(Some(member));
-        true
-    }
-
-    pub fn remove(&mut self, connection: ConnectionId) -> Option<Member> {
-        let place = self.index.remove(&connection)?;
-        if self.is_walked {
-            return self.places[place].take();
-        }
-        let member = self.places.swap_remove(place);
-        if let Some(moved) = self.places.get(place).and_then(Option::as_ref) {
-            self.index.insert(moved.connection, place);
-        }
-        member
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.places.iter().flatten()
-    }
-
-    /// Begins a walk over those who are members now; whoever comes later is not part of it. Returns its end.
-    pub fn begin_walk(&mut self) -> usize {
-        self.is_walked = true;
         self.places.len()
     }
 
-    /// The members in these places.
-    pub fn slice(&self, from: usize, to: usize) -> impl Iterator<Item = &Member> {
-        self.places[from..to].iter().flatten()
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
-    pub fn end_walk(&mut self) {
-        self.is_walked = false;
-        if self.places.len() == self.index.len() {
-            return;
+    /// False if it is a member already; its place is kept and its encoding renewed.
+    pub fn add(&mut self, member: Member) -> bool {
+        if let Some(&place) = self.index.get(&member.connection) {
+            self.places[place] = member;
+            return false;
         }
-        self.places.retain(Option::is_some);
-        self.index.clear();
-        self.index.extend(self.places.iter().flatten().enumerate().map(|(place, member)| (member.connection, place)));
+        self.index.insert(member.connection, self.places.len());
+        self.places.push(member);
+        true
+    }
+
+    /// The last member takes the place of the one who leaves: not during a walk, which would miss it.
+    pub fn remove(&mut self, connection: ConnectionId) -> Option<Member> {
+        let place = self.index.remove(&connection)?;
+        let member = self.places.swap_remove(place);
+        if let Some(moved) = self.places.get(place) {
+            self.index.insert(moved.connection, place);
+        }
+        Some(member)
+    }
+
+    pub fn all(&self) -> &[Member] {
+        &self.places
     }
 }

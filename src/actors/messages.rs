@@ -1,7 +1,10 @@
 //! All that crosses actors, by direction. Orders are imperatives, facts are in the past, questions are nouns.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,7 +41,23 @@ pub struct Feed {
     pub deliver_to: Recipient<Deliver>,
     /// Publications that the group's full mailbox refused. The bridge adds, the group takes, counts and tells its members.
     pub missed: Arc<AtomicU64>,
+    pub account_to: Recipient<AccountForMissed>,
 }
+
+impl Feed {
+    /// Notes that the group will not get so many publications. It hears of it even if no other ever comes.
+    #[expect(clippy::disallowed_methods, reason = "at most one waits, and it must pass a full mailbox")]
+    pub fn miss(&self, publications: u64) {
+        if self.missed.fetch_add(publications, Ordering::AcqRel) == 0 {
+            self.account_to.do_send(AccountForMissed);
+        }
+    }
+}
+
+/// Bridge → group, when publications were missed and none had been since the group last looked: count them, tell the members.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct AccountForMissed;
 
 /// Registry → group: say this to every member.
 #[derive(Debug, Message)]
@@ -52,7 +71,8 @@ pub struct Tell(pub Reply);
 
 // ---- up: door → connection → registry ---------------------------------------------------------------------------------------
 
-/// Door → connection: register, and join these rooms. Answers when the client may be told that it is listening.
+/// Door → connection: register, and join these rooms. Answers when the client may be told that it is listening. A connection
+/// that may not have all of them ends.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Refusal>")]
 pub struct Open {
@@ -196,13 +216,6 @@ pub struct Published {
 #[rtype(result = "()")]
 pub struct BridgeRestored {
     /// The rooms and users that were subscribed when it was lost, and are again.
-    pub targets: Vec<Target>,
-}
-
-/// Bridge → registry: events of these were given up because a queue was full.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct BridgeOverflowed {
     pub targets: Vec<Target>,
 }
 

@@ -42,7 +42,7 @@ const REMEMBERED_KEYS: usize = 1024;
 pub struct OutboxLimits {
     /// Events: `mailbox.connection`.
     pub events: usize,
-    /// Bytes of them. A single larger event still passes an empty outbox.
+    /// Bytes of all that waits. A single larger event still passes where no other waits.
     pub bytes: usize,
 }
 
@@ -244,7 +244,7 @@ impl Outbox {
     }
 
     fn has_room_for(&self, queue: &Queue, bytes: usize) -> bool {
-        queue.is_empty() || (queue.events() < self.limits.events && queue.bytes() + bytes <= self.limits.bytes)
+        queue.events() == 0 || (queue.events() < self.limits.events && queue.bytes() + bytes <= self.limits.bytes)
     }
 
     /// The slow-consumer rule: room for the event is made by the policy, or the event (or the connection) is given up.
@@ -308,6 +308,8 @@ impl Outbox {
         if let Some(bytes) = goodbye {
             state.enqueue(Entry::control(bytes));
         }
+        // The end is waited for as long as bytes are, also by a body whose peer reads nothing.
+        state.waiting_since.get_or_insert_with(Instant::now);
         drop(state);
         self.drainer.wake();
         self.owner.wake();
@@ -383,7 +385,7 @@ impl Outbox {
         }
     }
 
-    /// The next bytes for a response body, `None` after the goodbye.
+    /// The next bytes for a response body, `None` after the goodbye, which ends the connection.
     pub fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.drainer.register(cx.waker());
         let mut state = self.lock();
@@ -398,9 +400,11 @@ impl Outbox {
             return Poll::Ready(Some(chunk));
         }
         match state.phase {
-            Phase::Finishing | Phase::Ended => Poll::Ready(None),
-            Phase::Open | Phase::Closing { .. } => Poll::Pending,
+            Phase::Open | Phase::Closing { .. } => return Poll::Pending,
+            Phase::Finishing | Phase::Ended => drop(state),
         }
+        self.end();
+        Poll::Ready(None)
     }
 
     /// Since when nothing has moved although something waits.

@@ -132,8 +132,8 @@ impl Queue {
 
     /// Writes what the socket takes at once; says how many events are complete by it.
     pub fn write_to(&mut self, socket: &Socket) -> io::Result<u64> {
-        let written = if let [entry] = self.entries.make_contiguous() {
-            socket.try_write(&entry.bytes)?
+        let written = if self.entries.len() == 1 {
+            socket.try_write(&self.entries[0].bytes)?
         } else {
             let mut buffers = [IoSlice::new(&[]); BUFFERS_PER_WRITE];
             let mut count = 0;
@@ -168,7 +168,7 @@ impl Queue {
     pub fn take_chunk(&mut self) -> Option<(Bytes, u64)> {
         let first = self.remove(0)?;
         let mut events = u64::from(first.events);
-        if self.entries.is_empty() {
+        if self.entries.is_empty() || first.bytes.len() >= CHUNK_BYTES {
             return Some((first.bytes, events));
         }
         let mut chunk = BytesMut::with_capacity(CHUNK_BYTES.min(first.bytes.len() + self.bytes));

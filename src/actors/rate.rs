@@ -17,6 +17,11 @@ impl Allowance {
         Self { per_second, available: 2.0 * per_second, counted_at: None }
     }
 
+    /// True if the client was silent long enough to have its whole burst again.
+    pub fn is_full(&self) -> bool {
+        self.available >= 2.0 * self.per_second - 1.0
+    }
+
     /// Takes one message's worth; false if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
         let earned = self.counted_at.map_or(0.0, |then| now.duration_since(then).as_secs_f64() * self.per_second);

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use futures_util::future;
@@ -20,10 +20,10 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     group::GroupOptions,
-    hall::{Hall, Place, Waiting},
+    hall::{Hall, Place, Refused, Waiting},
     messages::{
-        BridgeOverflowed, BridgeRestored, BrokerError, Connect, ConnectionEnded, Join, Leave, Publish, PublishAs, Published, Refusal,
-        Subscribe, Tell, Unsubscribe,
+        BridgeRestored, BrokerError, Connect, ConnectionEnded, Feed, Join, Leave, Publish, PublishAs, Published, Refusal, Subscribe, Tell,
+        Unsubscribe,
     },
     outbox::Outbox,
     worker::Worker,
@@ -63,6 +63,8 @@ pub struct RoomRegistry {
     /// Rooms and users with members on this node, and those that linger.
     pub(super) halls: HashMap<Target, Hall, RandomState>,
     pub(super) connections: HashMap<ConnectionId, Client, RandomState>,
+    /// Rooms and users that somebody waits to enter, and until when, soonest first.
+    awaited: VecDeque<(Instant, Target, usize)>,
     /// Groups that were left by their last member, oldest first.
     deserted: VecDeque<(Instant, Target, usize)>,
     /// What the connections will be told when [`GAP_COLLECTION`] is over.
@@ -76,13 +78,24 @@ pub(super) struct Client {
     encoding: Encoding,
     tell: Recipient<Tell>,
     worker: Worker,
+    /// Its user's own events come to it.
+    has_user: bool,
     pub rooms: SmallVec<[RoomName; 2]>,
 }
 
+/// To itself: what the broker answered to a subscription.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Concluded {
+    target: Target,
+    feed: Feed,
+    answer: Result<(), BrokerError>,
+}
+
+#[derive(Default)]
 struct Gap {
     rooms: Vec<RoomName>,
     user: bool,
-    reason: GapReason,
 }
 
 pub(super) type Answer<T> = ResponseFuture<Result<T, Refusal>>;
@@ -93,11 +106,18 @@ fn at_once<T: 'static>(result: Result<T, Refusal>) -> Answer<T> {
 
 impl RoomRegistry {
     pub fn new(parts: RegistryParts) -> Self {
-        Self { parts, halls: HashMap::default(), connections: HashMap::default(), deserted: VecDeque::new(), gaps: BTreeMap::new() }
+        Self {
+            parts,
+            halls: HashMap::default(),
+            connections: HashMap::default(),
+            awaited: VecDeque::new(),
+            deserted: VecDeque::new(),
+            gaps: BTreeMap::new(),
+        }
     }
 
-    /// May this connection become a member, and is it none yet?
-    fn admit(&self, connection: ConnectionId, room: &RoomName) -> Result<&Client, Refusal> {
+    /// May this connection become a member?
+    fn admit(&self, connection: ConnectionId, room: &RoomName) -> Result<(), Refusal> {
         let client = self.connections.get(&connection).ok_or_else(connection_is_gone)?;
         rules::may_join(&client.identity, room, self.parts.config.rule_for(room))
             .map_err(|refused| Refusal::new(ErrorCode::Forbidden, refused.to_string()))?;
@@ -105,7 +125,7 @@ impl RoomRegistry {
         if client.rooms.len() >= limit && !client.rooms.contains(room) {
             return Err(Refusal::new(ErrorCode::TooManyRooms, format!("a connection may be in {limit} rooms")));
         }
-        Ok(client)
+        Ok(())
     }
 
     /// Makes a connection a member of a room or user, at once or when the broker has confirmed.
@@ -117,7 +137,7 @@ impl RoomRegistry {
         ctx: &mut Context<Self>,
     ) -> Answer<()> {
         let Some(client) = self.connections.get_mut(&connection) else { return at_once(Err(connection_is_gone())) };
-        let is_known = client.note_room(&target);
+        let is_known = client.note(&target);
         let place = Place { connection, encoding: client.encoding, outbox: Arc::clone(&client.outbox) };
         let worker = client.worker.clone();
         let options = self.group_options(&target);
@@ -136,13 +156,27 @@ impl RoomRegistry {
             self.subscribe(target.clone(), worker.index, ctx);
         }
         if must_wait {
-            ctx.run_later(PATIENCE, move |registry, _| {
-                if let Some(hall) = registry.halls.get_mut(&target) {
-                    hall.admit_unproven(worker.index);
-                }
-            });
+            if self.awaited.is_empty() {
+                ctx.run_later(PATIENCE, Self::lose_patience);
+            }
+            self.awaited.push_back((Instant::now() + PATIENCE, target, worker.index));
         }
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err(connection_is_gone())) })
+    }
+
+    /// Lets those in who have waited long enough. One timer for all: actix looks at each that an actor has on each of its turns.
+    fn lose_patience(&mut self, ctx: &mut Context<Self>) {
+        while let Some((until, target, worker)) = self.awaited.pop_front() {
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                self.awaited.push_front((until, target, worker));
+                ctx.run_later(left, Self::lose_patience);
+                return;
+            }
+            if let Some(hall) = self.halls.get_mut(&target) {
+                hall.admit_unproven(worker);
+            }
+        }
     }
 
     fn group_options(&self, target: &Target) -> GroupOptions {
@@ -159,31 +193,68 @@ impl RoomRegistry {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "once per subscription, and it must not be lost")]
     fn subscribe(&mut self, target: Target, worker: usize, ctx: &mut Context<Self>) {
         let Some(feed) = self.halls.get_mut(&target).and_then(|hall| hall.feed(worker)) else { return };
-        let sent = self.parts.bridge.subscribe.send(Subscribe { target: target.clone(), feed });
-        ctx.spawn(sent.into_actor(self).map(move |answer, registry, ctx| {
-            registry.confirm(&target, worker, answer.unwrap_or(Err(BrokerError::Unavailable)), ctx);
-        }));
+        let sent = self.parts.bridge.subscribe.send(Subscribe { target: target.clone(), feed: feed.clone() });
+        let registry = ctx.address();
+        // Not a future of this actor's own: actix polls all of those on each turn, and an outage leaves one for each room.
+        actix::spawn(async move {
+            let answer = sent.await.unwrap_or(Err(BrokerError::Unavailable));
+            registry.do_send(Concluded { target, feed, answer });
+        });
     }
 
-    /// The broker answered a subscription: everybody who waited for it is a member now.
-    fn confirm(&mut self, target: &Target, worker: usize, answer: Result<(), BrokerError>, ctx: &mut Context<Self>) {
-        let Some(hall) = self.halls.get_mut(target) else { return };
+    /// The broker answered a subscription.
+    fn conclude(&mut self, target: &Target, feed: &Feed, answer: Result<(), BrokerError>, ctx: &mut Context<Self>) {
+        // The group may have ended meanwhile, and another may wait for an answer of its own.
+        let Some(hall) = self.halls.get_mut(target).filter(|hall| hall.is_fed_by(feed)) else {
+            let is_replaced = self.halls.get(target).is_some_and(|hall| hall.has_group(feed.worker));
+            if answer.is_ok() && !is_replaced {
+                // Its unsubscription overtook the subscription, which waited for a place in the bridge's mailbox.
+                self.end_group(target, feed.worker);
+            }
+            return;
+        };
         match answer {
+            // Everybody who waited for it is a member now.
             Ok(()) => {
-                for connection in hall.open(worker) {
-                    self.note_gap(connection, target, GapReason::BrokerLost, ctx);
+                for connection in hall.open(feed.worker) {
+                    self.note_gap(connection, target, ctx);
                 }
             }
             Err(error) => {
-                for connection in hall.refuse(worker, &error) {
-                    if let Some(client) = self.connections.get_mut(&connection) {
-                        client.forget_room(target);
-                    }
-                }
-                self.deserted.push_back((Instant::now(), target.clone(), worker));
+                let refused = hall.refuse(feed.worker, &error);
+                self.end_group(target, feed.worker);
+                self.retract(target, refused, &error);
             }
+        }
+    }
+
+    /// The broker will not have it: nobody is a member, and those who were told otherwise are told so.
+    #[expect(clippy::disallowed_methods, reason = "once per refused member, and it must not be lost")]
+    fn retract(&mut self, target: &Target, Refused { turned_away, unproven }: Refused, error: &BrokerError) {
+        for connection in turned_away.iter().chain(&unproven) {
+            if let Some(client) = self.connections.get_mut(connection) {
+                client.forget(target);
+            }
+        }
+        let Target::Room(room) = target else { return };
+        let Refusal { code, message } = Refusal::from(error.clone());
+        for client in unproven.iter().filter_map(|connection| self.connections.get(connection)) {
+            let message = format!("{message} (room {room:?})");
+            client.tell.do_send(Tell(Reply::Error { code, message, reference: Reference::default() }));
+            client.tell.do_send(Tell(Reply::Left { room: room.clone(), reference: Reference::default() }));
+        }
+    }
+
+    /// A group is no more: nothing more is to be delivered to it.
+    #[expect(clippy::disallowed_methods, reason = "once per room and worker, and it must not be lost")]
+    fn end_group(&mut self, target: &Target, worker: usize) {
+        self.parts.bridge.unsubscribe.do_send(Unsubscribe { target: target.clone(), worker });
+        if self.halls.get(target).is_some_and(Hall::is_closed) {
+            gauge(&self.parts.metrics, target).dec();
+            self.halls.remove(target);
         }
     }
 
@@ -196,28 +267,22 @@ impl RoomRegistry {
     }
 
     /// Ends the groups that nobody has been in for the linger time. Only those that were left are looked at.
-    #[expect(clippy::disallowed_methods, reason = "once per room and worker, and it must not be lost")]
     fn sweep(&mut self) {
         let linger = self.parts.config.broker.linger;
         while self.deserted.front().is_some_and(|(since, ..)| since.elapsed() >= linger) {
             let Some((_, target, worker)) = self.deserted.pop_front() else { return };
-            let Some(hall) = self.halls.get_mut(&target) else { continue };
-            if hall.retire(worker, linger) {
-                self.parts.bridge.unsubscribe.do_send(Unsubscribe { target: target.clone(), worker });
-            }
-            if hall.is_closed() {
-                gauge(&self.parts.metrics, &target).dec();
-                self.halls.remove(&target);
+            if self.halls.get_mut(&target).is_some_and(|hall| hall.retire(worker, linger)) {
+                self.end_group(&target, worker);
             }
         }
     }
 
     /// Remembers that a connection may have missed events of the target; it is told once, with all its rooms.
-    fn note_gap(&mut self, connection: ConnectionId, target: &Target, reason: GapReason, ctx: &mut Context<Self>) {
+    fn note_gap(&mut self, connection: ConnectionId, target: &Target, ctx: &mut Context<Self>) {
         if self.gaps.is_empty() {
             ctx.run_later(GAP_COLLECTION, |registry, _| registry.tell_gaps());
         }
-        let gap = self.gaps.entry(connection).or_insert_with(|| Gap { rooms: Vec::new(), user: false, reason });
+        let gap = self.gaps.entry(connection).or_default();
         match target {
             Target::Room(room) if gap.rooms.contains(room) => {}
             Target::Room(room) => gap.rooms.push(room.clone()),
@@ -227,21 +292,21 @@ impl RoomRegistry {
 
     #[expect(clippy::disallowed_methods, reason = "one notice per connection and outage, and it must not be lost")]
     fn tell_gaps(&mut self) {
-        for (connection, Gap { rooms, user, reason }) in std::mem::take(&mut self.gaps) {
+        for (connection, Gap { rooms, user }) in std::mem::take(&mut self.gaps) {
             if let Some(client) = self.connections.get(&connection) {
-                client.tell.do_send(Tell(Reply::Gap { rooms, user, reason, dropped: None }));
+                client.tell.do_send(Tell(Reply::Gap { rooms, user, reason: GapReason::BrokerLost, dropped: None }));
             }
         }
     }
 
-    fn note_gaps_of(&mut self, targets: &HashSet<Target, RandomState>, reason: GapReason, ctx: &mut Context<Self>) {
+    fn note_gaps_of(&mut self, targets: &HashSet<Target, RandomState>, ctx: &mut Context<Self>) {
         let mut affected = Vec::new();
         for (connection, client) in &self.connections {
             let of_client = client.targets().filter(|target| targets.contains(target));
             affected.extend(of_client.map(|target| (*connection, target)));
         }
         for (connection, target) in affected {
-            self.note_gap(connection, &target, reason, ctx);
+            self.note_gap(connection, &target, ctx);
         }
     }
 
@@ -281,9 +346,9 @@ fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> &'a Gauge {
 }
 
 impl Client {
-    /// True if it was in the room already. A user's own events come once, with the connection.
-    fn note_room(&mut self, target: &Target) -> bool {
-        let Target::Room(room) = target else { return false };
+    /// Notes that it enters; true if it was there already.
+    fn note(&mut self, target: &Target) -> bool {
+        let Target::Room(room) = target else { return std::mem::replace(&mut self.has_user, true) };
         let is_known = self.rooms.contains(room);
         if !is_known {
             self.rooms.push(room.clone());
@@ -291,15 +356,17 @@ impl Client {
         is_known
     }
 
-    fn forget_room(&mut self, target: &Target) {
-        if let Target::Room(room) = target {
-            self.rooms.retain(|known| known != room);
+    fn forget(&mut self, target: &Target) {
+        match target {
+            Target::Room(room) => self.rooms.retain(|known| known != room),
+            Target::User(_) => self.has_user = false,
         }
     }
 
     /// All whose events it gets.
     fn targets(&self) -> impl Iterator<Item = Target> {
-        self.rooms.iter().cloned().map(Target::Room).chain(self.identity.user.clone().map(Target::User))
+        let user = self.identity.user.clone().filter(|_| self.has_user);
+        self.rooms.iter().cloned().map(Target::Room).chain(user.map(Target::User))
     }
 }
 
@@ -322,7 +389,7 @@ impl Handler<Connect> for RoomRegistry {
     fn handle(&mut self, order: Connect, ctx: &mut Context<Self>) -> Self::Result {
         let Connect { connection, identity, outbox, encoding, tell, worker } = order;
         let user = identity.user.clone();
-        let client = Client { identity, outbox, encoding, tell, worker, rooms: SmallVec::new() };
+        let client = Client { identity, outbox, encoding, tell, worker, has_user: false, rooms: SmallVec::new() };
         self.connections.insert(connection, client);
         match user {
             Some(user) => self.enter(connection, Target::User(user), None, ctx),
@@ -336,7 +403,7 @@ impl Handler<Join> for RoomRegistry {
 
     fn handle(&mut self, order: Join, ctx: &mut Context<Self>) -> Self::Result {
         match self.admit(order.connection, &order.room) {
-            Ok(_) => self.enter(order.connection, Target::Room(order.room), order.greeting, ctx),
+            Ok(()) => self.enter(order.connection, Target::Room(order.room), order.greeting, ctx),
             Err(refusal) => at_once(Err(refusal)),
         }
     }
@@ -368,6 +435,14 @@ impl Handler<PublishAs> for RoomRegistry {
     }
 }
 
+impl Handler<Concluded> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Concluded { target, feed, answer }: Concluded, ctx: &mut Context<Self>) {
+        self.conclude(&target, &feed, answer, ctx);
+    }
+}
+
 impl Handler<ConnectionEnded> for RoomRegistry {
     type Result = ();
 
@@ -384,14 +459,6 @@ impl Handler<BridgeRestored> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, fact: BridgeRestored, ctx: &mut Context<Self>) {
-        self.note_gaps_of(&fact.targets.into_iter().collect(), GapReason::BrokerLost, ctx);
-    }
-}
-
-impl Handler<BridgeOverflowed> for RoomRegistry {
-    type Result = ();
-
-    fn handle(&mut self, fact: BridgeOverflowed, ctx: &mut Context<Self>) {
-        self.note_gaps_of(&fact.targets.into_iter().collect(), GapReason::Overflow, ctx);
+        self.note_gaps_of(&fact.targets.into_iter().collect(), ctx);
     }
 }

@@ -4,12 +4,7 @@
 //! One per process, started by the hub on the first worker's arbiter (next to the registry, because each thread crossed costs
 //! a wake-up), and lives as long as the process. What it carries over is a [`Link`]: Redis, or the embedded broker.
 
-use std::{
-    collections::HashMap,
-    hash::BuildHasher,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::BuildHasher, sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture, prelude::SendError};
 use bytes::Bytes;
@@ -21,7 +16,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused};
 use crate::{
     actors::{
-        messages::{BridgeOverflowed, BridgeRestored, BrokerError, Deliver, Feed, Publish, Published, Subscribe, Unsubscribe},
+        messages::{BridgeRestored, BrokerError, Deliver, Feed, Publish, Published, Subscribe, Unsubscribe},
         receipt::Receipt,
     },
     lifeline::{Lifeline, Readiness},
@@ -42,7 +37,6 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Reports {
     pub restored: Recipient<BridgeRestored>,
-    pub overflowed: Recipient<BridgeOverflowed>,
 }
 
 pub struct BridgeParts {
@@ -198,7 +192,7 @@ impl RedisBridge {
             match feed.deliver_to.try_send(delivery.clone()) {
                 Ok(()) => {}
                 Err(SendError::Full(_)) => {
-                    feed.missed.fetch_add(1, Ordering::AcqRel);
+                    feed.miss(1);
                     self.parts.metrics.mailbox_full("group");
                 }
                 // The registry has let it go and the unsubscription is on its way.
@@ -248,19 +242,15 @@ impl Handler<Inbound> for RedisBridge {
 impl Handler<InboundLost> for RedisBridge {
     type Result = ();
 
-    #[expect(clippy::disallowed_methods, reason = "once per overflow, and it must not be lost")]
     fn handle(&mut self, InboundLost { channels }: InboundLost, _: &mut Context<Self>) {
         self.parts.metrics.broker_gaps().inc();
-        let mut targets = Vec::new();
         for (channel, count) in channels {
             let Some(target) = self.owners.get(&channel) else { continue };
             if let Some(route) = self.routes.get(target) {
                 self.parts.metrics.published("lost").inc_by(count);
-                route.feeds.iter().for_each(|feed| _ = feed.missed.fetch_add(count, Ordering::AcqRel));
-                targets.push(target.clone());
+                route.feeds.iter().for_each(|feed| feed.miss(count));
             }
         }
-        self.parts.reports.overflowed.do_send(BridgeOverflowed { targets });
     }
 }
 

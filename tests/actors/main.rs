@@ -1,0 +1,10 @@
+//! The actors, driven directly: no HTTP, no Redis. Where a socket matters it is a loopback pair; where time matters the clock
+//! is paused.
+
+mod connection;
+mod group;
+mod line;
+mod outbox;
+mod pulse;
+mod registry;
+mod support;
