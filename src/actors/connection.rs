@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use super::{
     lease::Lease,
     line::{Line, Signal},
-    messages::{Attach, Connect, ConnectionEnded, Join, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Tell, Watch, Wish},
+    messages::{
+        Attach, Connect, ConnectionEnded, Greeting, Join, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Tell, Watch, Wish,
+    },
     outbox::{Notice, Outbox},
     rate::Allowance,
     registry::RoomRegistry,
@@ -26,7 +28,7 @@ use super::{
 use crate::{
     auth::Identity,
     protocol::{
-        CloseReason, Command, ConnectionId, ErrorCode, GapReason, Reference, Reply, RoomName, Target,
+        CloseReason, Command, ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target,
         wire::{Heartbeat, Received, Wire},
     },
 };
@@ -125,7 +127,7 @@ impl Connection {
 
     fn obey(&mut self, command: Command, ctx: &mut Context<Self>) {
         match command {
-            Command::Join { room, reference, .. } => self.join(room, reference, ctx),
+            Command::Join { room, since, reference } => self.join(room, since, reference, ctx),
             Command::Leave { room, reference } => self.leave(room, reference, ctx),
             Command::Publish { room, event, reference } => {
                 let order = PublishAs { connection: self.parts.id, room, event };
@@ -139,9 +141,17 @@ impl Connection {
         }
     }
 
-    fn join(&self, room: RoomName, reference: Reference, ctx: &mut Context<Self>) {
-        let greeting = self.parts.wire.reply(&Reply::Joined { room: room.clone(), id: None, reference: reference.clone() });
-        let sent = self.parts.options.registry.send(Join { connection: self.parts.id, room, greeting }).into_actor(self);
+    /// On the native WebSocket a greeting says where the client stands, which only the registry learns.
+    fn greeting(&self, room: RoomName, reference: Reference) -> Option<Greeting> {
+        match self.parts.wire.encoding() {
+            Encoding::WebSocket => Some(Greeting::Joined(room, reference)),
+            _ => self.parts.wire.reply(&Reply::Joined { room, id: None, reference }).map(Greeting::Ready),
+        }
+    }
+
+    fn join(&self, room: RoomName, since: Option<Box<str>>, reference: Reference, ctx: &mut Context<Self>) {
+        let greeting = self.greeting(room.clone(), reference.clone());
+        let sent = self.parts.options.registry.send(Join { connection: self.parts.id, room, since, greeting }).into_actor(self);
         ctx.spawn(sent.map(|answer, connection, _| {
             if let Err(refusal) = answer.unwrap_or_else(|_| Err(registry_is_gone())) {
                 connection.refuse(refusal, reference);
@@ -272,14 +282,14 @@ impl StreamHandler<Signal> for Connection {
 impl Handler<Open> for Connection {
     type Result = ResponseActFuture<Self, Result<(), Refusal>>;
 
-    fn handle(&mut self, Open { rooms }: Open, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Open { rooms, since }: Open, ctx: &mut Context<Self>) -> Self::Result {
         let connect = self.connect(ctx);
         let options = Arc::clone(&self.parts.options);
         let joins: Vec<Join> = rooms
             .into_iter()
             .map(|room| {
-                let greeting = self.parts.wire.reply(&Reply::Joined { room: room.clone(), id: None, reference: Reference::default() });
-                Join { connection: self.parts.id, room, greeting }
+                let greeting = self.greeting(room.clone(), Reference::default());
+                Join { connection: self.parts.id, room, since: since.clone(), greeting }
             })
             .collect();
         self.say(&Reply::Welcome { connection: self.parts.id, user: self.parts.identity.user.clone() });

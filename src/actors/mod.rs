@@ -19,6 +19,8 @@ pub mod queue;
 pub mod rate;
 pub mod receipt;
 pub mod registry;
+pub mod replay;
+mod resumption;
 pub mod socket;
 pub mod worker;
 

@@ -20,12 +20,13 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     group::GroupOptions,
-    hall::{Hall, Place, Refused, Waiting},
+    hall::{Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BridgeRestored, BrokerError, Connect, ConnectionEnded, Feed, Join, Leave, Publish, PublishAs, Published, Refusal, Subscribe, Tell,
-        Unsubscribe,
+        BridgeRestored, BrokerError, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, PublishAs, Published, Refusal, Replay,
+        Subscribe, Tell, Unsubscribe,
     },
     outbox::Outbox,
+    replay::Positions,
     worker::Worker,
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
     config::Config,
     lifeline::Lifeline,
     metrics::Metrics,
-    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target},
+    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target, resume::Point},
 };
 
 /// How long a client waits for the broker before it is told that it has joined although nothing is confirmed.
@@ -49,6 +50,7 @@ pub struct Bridge {
     pub subscribe: Recipient<Subscribe>,
     pub unsubscribe: Recipient<Unsubscribe>,
     pub publish: Recipient<Publish>,
+    pub replay: Recipient<Replay>,
 }
 
 pub struct RegistryParts {
@@ -68,19 +70,23 @@ pub struct RoomRegistry {
     /// Groups that were left by their last member, oldest first.
     deserted: VecDeque<(Instant, Target, usize)>,
     /// What the connections will be told when [`GAP_COLLECTION`] is over.
-    gaps: BTreeMap<ConnectionId, Gap>,
+    gaps: BTreeMap<(ConnectionId, GapReason), Gap>,
 }
 
 /// One connection, as the registry knows it.
 pub(super) struct Client {
     pub identity: Arc<Identity>,
     pub outbox: Arc<Outbox>,
-    encoding: Encoding,
+    pub encoding: Encoding,
     tell: Recipient<Tell>,
-    worker: Worker,
+    pub worker: Worker,
     /// Its user's own events come to it.
     has_user: bool,
     pub rooms: SmallVec<[RoomName; 2]>,
+    /// Where it stood when it entered its first room with history.
+    pub first: Option<(RoomName, Option<Point>)>,
+    /// Where its stream stands, once that has several such rooms and its ids must cover them all.
+    pub positions: Option<Arc<Positions>>,
 }
 
 /// To itself: what the broker answered to a subscription.
@@ -90,6 +96,14 @@ struct Concluded {
     target: Target,
     feed: Feed,
     answer: Result<(), BrokerError>,
+}
+
+/// How a connection comes into a room.
+#[derive(Default)]
+pub(super) struct Arrival {
+    pub greeting: Option<Greeting>,
+    /// The last id that the client saw.
+    pub since: Option<Box<str>>,
 }
 
 #[derive(Default)]
@@ -128,14 +142,28 @@ impl RoomRegistry {
         Ok(())
     }
 
+    fn join(&mut self, order: Join, ctx: &mut Context<Self>) -> Answer<()> {
+        let Join { connection, room, since, greeting } = order;
+        let user = self.connections.get(&connection).filter(|client| client.has_user).and_then(|client| client.identity.user.clone());
+        if let (Some(user), Some(_)) = (user, &since) {
+            // Its own events keep no history, and came over the same stream.
+            self.note_gap(connection, &Target::User(user), GapReason::NoHistory, ctx);
+        }
+        self.enter(connection, Target::Room(room), Arrival { greeting, since }, ctx)
+    }
+
     /// Makes a connection a member of a room or user, at once or when the broker has confirmed.
     pub(super) fn enter(
         &mut self,
         connection: ConnectionId,
         target: Target,
-        greeting: Option<Bytes>,
+        Arrival { greeting, since }: Arrival,
         ctx: &mut Context<Self>,
     ) -> Answer<()> {
+        let keeps_history = matches!(&target, Target::Room(room) if self.parts.config.rule_for(room).history.is_kept());
+        if since.is_some() && !keeps_history {
+            self.note_gap(connection, &target, GapReason::NoHistory, ctx);
+        }
         let Some(client) = self.connections.get_mut(&connection) else { return at_once(Err(connection_is_gone())) };
         let is_known = client.note(&target);
         let place = Place { connection, encoding: client.encoding, outbox: Arc::clone(&client.outbox) };
@@ -150,10 +178,14 @@ impl RoomRegistry {
         };
         let is_new = hall.prepare(&worker, &target, options);
         let (answer, answered) = oneshot::channel();
-        hall.enter(worker.index, is_known, Waiting { place, greeting, answer });
+        let resume = keeps_history.then_some(Resume { since, is_known });
+        let resuming = hall.enter(worker.index, is_known, Waiting { place, greeting, resume, answer });
         let must_wait = hall.is_waiting(worker.index);
         if is_new {
             self.subscribe(target.clone(), worker.index, ctx);
+        }
+        if let Some(resuming) = resuming {
+            self.resume(&target, worker.index, resuming, ctx);
         }
         if must_wait {
             if self.awaited.is_empty() {
@@ -173,9 +205,8 @@ impl RoomRegistry {
                 ctx.run_later(left, Self::lose_patience);
                 return;
             }
-            if let Some(hall) = self.halls.get_mut(&target) {
-                hall.admit_unproven(worker);
-            }
+            let resuming = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            resuming.into_iter().for_each(|waiting| self.resume(&target, worker, waiting, ctx));
         }
     }
 
@@ -219,9 +250,11 @@ impl RoomRegistry {
         match answer {
             // Everybody who waited for it is a member now.
             Ok(()) => {
-                for connection in hall.open(feed.worker) {
-                    self.note_gap(connection, target, ctx);
+                let (unproven, resuming) = hall.open(feed.worker);
+                for connection in unproven {
+                    self.note_gap(connection, target, GapReason::BrokerLost, ctx);
                 }
+                resuming.into_iter().for_each(|waiting| self.resume(target, feed.worker, waiting, ctx));
             }
             Err(error) => {
                 let refused = hall.refuse(feed.worker, &error);
@@ -278,11 +311,11 @@ impl RoomRegistry {
     }
 
     /// Remembers that a connection may have missed events of the target; it is told once, with all its rooms.
-    fn note_gap(&mut self, connection: ConnectionId, target: &Target, ctx: &mut Context<Self>) {
+    pub(super) fn note_gap(&mut self, connection: ConnectionId, target: &Target, reason: GapReason, ctx: &mut Context<Self>) {
         if self.gaps.is_empty() {
             ctx.run_later(GAP_COLLECTION, |registry, _| registry.tell_gaps());
         }
-        let gap = self.gaps.entry(connection).or_default();
+        let gap = self.gaps.entry((connection, reason)).or_default();
         match target {
             Target::Room(room) if gap.rooms.contains(room) => {}
             Target::Room(room) => gap.rooms.push(room.clone()),
@@ -292,9 +325,9 @@ impl RoomRegistry {
 
     #[expect(clippy::disallowed_methods, reason = "one notice per connection and outage, and it must not be lost")]
     fn tell_gaps(&mut self) {
-        for (connection, Gap { rooms, user }) in std::mem::take(&mut self.gaps) {
+        for ((connection, reason), Gap { rooms, user }) in std::mem::take(&mut self.gaps) {
             if let Some(client) = self.connections.get(&connection) {
-                client.tell.do_send(Tell(Reply::Gap { rooms, user, reason: GapReason::BrokerLost, dropped: None }));
+                client.tell.do_send(Tell(Reply::Gap { rooms, user, reason, dropped: None }));
             }
         }
     }
@@ -306,7 +339,7 @@ impl RoomRegistry {
             affected.extend(of_client.map(|target| (*connection, target)));
         }
         for (connection, target) in affected {
-            self.note_gap(connection, &target, ctx);
+            self.note_gap(connection, &target, GapReason::BrokerLost, ctx);
         }
     }
 
@@ -316,8 +349,8 @@ impl RoomRegistry {
         if client.rooms.contains(&room) {
             return at_once(Ok(()));
         }
-        let greeting = client.encoding.reply(&Reply::Joined { room: room.clone(), id: None, reference: Reference::default() });
-        self.enter(connection, Target::Room(room), greeting, ctx)
+        let greeting = Some(Greeting::Joined(room.clone(), Reference::default()));
+        self.enter(connection, Target::Room(room), Arrival { greeting, since: None }, ctx)
     }
 
     /// Ends a membership because the application says so.
@@ -389,10 +422,11 @@ impl Handler<Connect> for RoomRegistry {
     fn handle(&mut self, order: Connect, ctx: &mut Context<Self>) -> Self::Result {
         let Connect { connection, identity, outbox, encoding, tell, worker } = order;
         let user = identity.user.clone();
-        let client = Client { identity, outbox, encoding, tell, worker, has_user: false, rooms: SmallVec::new() };
+        let client =
+            Client { identity, outbox, encoding, tell, worker, has_user: false, rooms: SmallVec::new(), first: None, positions: None };
         self.connections.insert(connection, client);
         match user {
-            Some(user) => self.enter(connection, Target::User(user), None, ctx),
+            Some(user) => self.enter(connection, Target::User(user), Arrival::default(), ctx),
             None => at_once(Ok(())),
         }
     }
@@ -403,7 +437,7 @@ impl Handler<Join> for RoomRegistry {
 
     fn handle(&mut self, order: Join, ctx: &mut Context<Self>) -> Self::Result {
         match self.admit(order.connection, &order.room) {
-            Ok(()) => self.enter(order.connection, Target::Room(order.room), order.greeting, ctx),
+            Ok(()) => self.join(order, ctx),
             Err(refusal) => at_once(Err(refusal)),
         }
     }
@@ -430,7 +464,7 @@ impl Handler<PublishAs> for RoomRegistry {
             return at_once(Err(refusal));
         }
         let targets = smallvec![Target::Room(order.room)];
-        let sent = self.parts.bridge.publish.send(Publish { targets, event: order.event, except: Vec::new() });
+        let sent = self.parts.bridge.publish.send(Publish { targets, event: order.event, except: Vec::new(), idempotency_key: None });
         Box::pin(async move { Ok(sent.await.unwrap_or(Err(BrokerError::Unavailable))?) })
     }
 }
@@ -448,7 +482,7 @@ impl Handler<ConnectionEnded> for RoomRegistry {
 
     fn handle(&mut self, fact: ConnectionEnded, _: &mut Context<Self>) {
         let Some(client) = self.connections.remove(&fact.connection) else { return };
-        self.gaps.remove(&fact.connection);
+        // Of what it was to be told, nothing is said: `tell_gaps` finds it gone.
         for target in client.targets() {
             self.exit(fact.connection, client.worker.index, target, None);
         }

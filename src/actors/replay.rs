@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use foldhash::fast::RandomState;
@@ -34,10 +34,6 @@ impl Holding {
         self.0.is_empty()
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub fn add(&mut self, member: Member) {
         self.0.insert(member.connection, Held { member, kept: Vec::new(), dropped: 0 });
     }
@@ -46,12 +42,8 @@ impl Holding {
         self.0.remove(&connection)
     }
 
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.0.values().map(|held| &held.member)
-    }
-
-    pub fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut Member> {
-        self.0.get_mut(&connection).map(|held| &mut held.member)
+    pub fn get(&self, connection: ConnectionId) -> Option<&Member> {
+        self.0.get(&connection).map(|held| &held.member)
     }
 
     /// Keeps a publication for each of them, within the bound of what may wait for a connection.
@@ -89,19 +81,11 @@ impl Positions {
         note(&mut rooms, point);
         point.key.id(&rooms)
     }
-
-    /// The stream has left this room.
-    pub fn forget(&self, room: RoomHash) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| *known != room);
-    }
 }
 
 fn note(rooms: &mut Vec<(RoomHash, Position)>, point: Point) {
     match rooms.iter_mut().find(|(known, _)| *known == point.room) {
-        Some((_, position)) => *position = point.position,
+        Some((_, position)) => *position = point.position.max(*position),
         None => rooms.push((point.room, point.position)),
     }
 }
-
-/// A member's share in the table of its stream.
-pub type SharedPositions = Option<Arc<Positions>>;

@@ -22,13 +22,16 @@ use crate::{
 };
 
 /// What a polyfill's form may be long: one id.
-const MAX_FORM_BYTES: usize = 4096;
+const MAX_FORM_BYTES: usize = 8192;
 
 pub async fn stream(request: HttpRequest, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
     // Read to its end even where nothing in it is used: the socket passes to the connection.
-    read_body(payload, MAX_FORM_BYTES).await?;
+    let form = read_body(payload, MAX_FORM_BYTES).await?;
     let page = origin::check(&request, &door.config.http.allowed_origins)?;
-    open(&request, &door, &page).await.or_else(|error| {
+    let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
+    let form = std::str::from_utf8(&form).ok();
+    let since = sse::last_event_id(header, request.query_string(), form).map(String::into_boxed_str);
+    open(&request, &door, &page, since).await.or_else(|error| {
         // The page may read why.
         let mut response = actix_web::ResponseError::error_response(&error);
         page.allow_in(response.headers_mut());
@@ -36,13 +39,13 @@ pub async fn stream(request: HttpRequest, payload: Payload, door: Data<Door>) ->
     })
 }
 
-async fn open(request: &HttpRequest, door: &Door, page: &Page) -> Result<HttpResponse, ApiError> {
+async fn open(request: &HttpRequest, door: &Door, page: &Page, since: Option<Box<str>>) -> Result<HttpResponse, ApiError> {
     let query = Query::of(request);
     let identity = identify(request, &query, door)?;
     let rooms = query.rooms(&door.config.http.default_rooms, door.config.http.max_rooms_per_connection)?;
     let started = door.start(Wire::Sse, identity)?;
     // The head tells the client that it is listening, so it waits for the broker.
-    let opened = started.connection.send(Open { rooms }).await;
+    let opened = started.connection.send(Open { rooms, since }).await;
     if let Err(refusal) = opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down")).and_then(|opened| Ok(opened?)) {
         started.outbox.end();
         return Err(refusal);

@@ -58,7 +58,7 @@ fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, ac
 }
 
 async fn open(started: &Started) -> Result<(), ApiError> {
-    let opened = started.connection.send(Open { rooms: Vec::new() }).await;
+    let opened = started.connection.send(Open { rooms: Vec::new(), since: None }).await;
     opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down"))?.map_err(|refusal| {
         started.outbox.end();
         refusal.into()
