@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::Overflow,
     metrics::{DropReason, Metrics},
-    protocol::{ConnectionId, Encoding, GapReason, Reply, Target, resume::Point, wire::WireName},
+    protocol::{ConnectionId, Encoding, GapReason, Publication, Reply, Target, resume::Point, wire::WireName},
 };
 
 /// Members served before other tasks of the thread have their turn: a fan-out to thousands must not hold up a single user's

@@ -3,7 +3,7 @@
 //! It never holds more than the archive would keep: what is pushed out would have been trimmed there. What is being written
 //! stays until the archive has it, so that a replay in between misses nothing.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
@@ -89,9 +89,9 @@ impl Journal {
         self.runs.iter().all(|run| run.entries.is_empty())
     }
 
-    /// The next thing to write, or to report where nothing waits; `None` while an answer is due or it is held back. `now_at`:
-    /// the room's position.
-    pub fn next(&mut self, room: &RoomName, now_at: Position, now: Instant) -> Option<Batch> {
+    /// The next thing to write, or to report where nothing waits; `None` while an answer is due or it is held back. `here`:
+    /// the room's position, while it is numbered.
+    pub fn next(&mut self, room: &RoomName, here: Option<Position>, now: Instant) -> Option<Batch> {
         if self.is_writing || (self.runs.len() == 1 && self.held_until.is_some_and(|until| now < until)) {
             return None;
         }
@@ -99,7 +99,7 @@ impl Journal {
         let entries: Vec<Entry> = run.entries.iter().take(BATCH).cloned().collect();
         let until = match entries.last() {
             Some(last) if entries.len() < run.entries.len() => last.position,
-            _ => run.ended.unwrap_or(now_at),
+            _ => run.ended.or(here)?,
         };
         self.is_writing = true;
         self.in_flight = entries.len();
@@ -122,14 +122,21 @@ impl Journal {
         }
     }
 
-    /// How long what has begun is to be held back, if it is.
-    pub fn held_for(&self, now: Instant) -> Option<Duration> {
-        self.held_until.map(|until| until.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
+    /// Whether what has begun is held back.
+    pub fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
+    /// What is not written yet after a position.
+    pub fn after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        self.runs.iter().flat_map(|run| &run.entries).filter(move |entry| entry.position > position)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
 
     use super::*;
@@ -158,15 +165,15 @@ mod tests {
         journal.begin(at(0), at(0), None);
         journal.push(entry(1));
         let now = Instant::now();
-        let batch = journal.next(&room(), at(1), now).unwrap();
+        let batch = journal.next(&room(), Some(at(1)), now).unwrap();
         assert_eq!((counts(&batch), batch.since, batch.until), (vec![1], at(0), at(1)));
         journal.push(entry(2));
-        assert!(journal.next(&room(), at(2), now).is_none(), "one at a time");
+        assert!(journal.next(&room(), Some(at(2)), now).is_none(), "one at a time");
         journal.conclude(false);
-        assert_eq!(counts(&journal.next(&room(), at(2), now).unwrap()), [1, 2], "a failed one is tried again");
+        assert_eq!(counts(&journal.next(&room(), Some(at(2)), now).unwrap()), [1, 2], "a failed one is tried again");
         journal.conclude(true);
         assert!(journal.is_empty());
-        assert_eq!(counts(&journal.next(&room(), at(5), now).unwrap()), [0; 0], "a report");
+        assert_eq!(counts(&journal.next(&room(), Some(at(5)), now).unwrap()), [0; 0], "a report");
     }
 
     #[test]
@@ -175,7 +182,7 @@ mod tests {
         journal.begin(at(0), at(0), None);
         let given_up: u64 = (1..=5).map(|count| journal.push(entry(count))).sum();
         assert_eq!((journal.len(), given_up), (3, 2));
-        let batch = journal.next(&room(), at(5), Instant::now()).unwrap();
+        let batch = journal.next(&room(), Some(at(5)), Instant::now()).unwrap();
         assert_eq!((counts(&batch), batch.since), (vec![3, 4, 5], at(2)));
     }
 
@@ -186,14 +193,14 @@ mod tests {
         let until = now + Duration::from_millis(1500);
         journal.begin(at(0), at(0), Some(until));
         journal.push(entry(1));
-        assert!(journal.next(&room(), at(1), now).is_none());
-        assert!(journal.next(&room(), at(1), until).is_some());
+        assert!(journal.next(&room(), Some(at(1)), now).is_none());
+        assert!(journal.next(&room(), Some(at(1)), until).is_some());
         journal.conclude(false);
         journal.begin(at(8), at(1), Some(until + Duration::from_secs(1)));
         journal.push(entry(9));
-        let old = journal.next(&room(), at(9), until).unwrap();
+        let old = journal.next(&room(), Some(at(9)), until).unwrap();
         assert_eq!((counts(&old), old.since, old.until), (vec![1], at(0), at(1)));
         journal.conclude(true);
-        assert!(journal.next(&room(), at(9), until).is_none());
+        assert!(journal.next(&room(), Some(at(9)), until).is_none());
     }
 }

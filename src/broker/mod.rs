@@ -7,7 +7,9 @@
 pub mod archive;
 pub mod backoff;
 pub mod bridge;
+pub mod claims;
 pub mod clock;
+pub mod company;
 pub mod history;
 pub mod journal;
 pub mod link;

@@ -39,6 +39,8 @@ pub struct Recording {
     held: VecDeque<Deliver>,
     /// Everything up to there was delivered here before the link was lost.
     delivered: Option<Position>,
+    /// It is on the list of those that have something to write.
+    pub is_queued: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +85,7 @@ impl Recording {
             journal: has_archive.then(|| Journal::new(limits)),
             held: VecDeque::new(),
             delivered: None,
+            is_queued: false,
         }
     }
 
@@ -91,9 +94,19 @@ impl Recording {
         self.state = State::Asked(ticket);
     }
 
-    /// A marker is asked for and not seen yet.
-    pub fn is_asked(&self) -> bool {
-        matches!(self.state, State::Asked(_))
+    /// It will begin to count with a marker to come.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Asked(_) | State::Torn)
+    }
+
+    /// What was missed during an outage is being fetched, for a numbering that began here.
+    pub fn is_catching_up(&self, since: Position) -> bool {
+        matches!(&self.state, State::CatchingUp(numbering) if numbering.since() == since)
+    }
+
+    /// What was missed may be in the archive.
+    pub fn can_catch_up(&self) -> bool {
+        self.journal.is_some() && self.delivered.is_some()
     }
 
     /// `joined` may be said.
@@ -132,7 +145,7 @@ impl Recording {
         if let Some(journal) = &mut self.journal {
             journal.begin(numbering.since(), numbering.since(), held_until);
         }
-        match self.delivered {
+        match self.delivered.filter(|_| self.journal.is_some()) {
             Some(position) => {
                 self.state = State::CatchingUp(numbering);
                 Some(Begun::After(position))
@@ -146,15 +159,15 @@ impl Recording {
     }
 
     /// Something of this or another room was lost inside this node: what follows can't be numbered.
-    pub fn tear(&mut self) {
-        if let Some(numbering) = self.numbering() {
-            let last = numbering.last();
-            if let Some(journal) = &mut self.journal {
-                journal.end(last);
-            }
-            self.state = State::Torn;
-            self.delivered = None;
+    /// True if it was numbered until now.
+    pub fn tear(&mut self) -> bool {
+        let Some(last) = self.numbering().map(Numbering::last) else { return false };
+        if let Some(journal) = &mut self.journal {
+            journal.end(last);
         }
+        self.state = State::Torn;
+        self.delivered = None;
+        true
     }
 
     /// The subscription is lost.

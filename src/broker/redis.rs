@@ -206,7 +206,7 @@ impl Task {
                 log::warn!("{text}; trying again until it works");
                 last_error = text;
             }
-            sleep(backoff.next()).await;
+            sleep(backoff.pause()).await;
             if self.parts.bridge.connected() {
                 continue;
             }

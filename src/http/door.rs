@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -17,7 +18,7 @@ use crate::{
         Connection, Outbox, RoomRegistry,
         connection::{ConnectionOptions, ConnectionParts},
         lease::Capacity,
-        messages::Publish,
+        messages::{HistoryExtent, Open, Publish},
         outbox::OutboxLimits,
     },
     auth::{Identity, Verifier},
@@ -25,7 +26,7 @@ use crate::{
     lifeline::Readiness,
     metrics::Metrics,
     protocol::{
-        ConnectionId, ErrorCode, sse,
+        ConnectionId, ErrorCode, RoomName, sse,
         wire::{Heartbeat, Wire, WireName},
     },
 };
@@ -37,6 +38,7 @@ pub struct Door {
     pub config: Arc<Config>,
     pub registry: Addr<RoomRegistry>,
     pub publish: Recipient<Publish>,
+    pub history: Recipient<HistoryExtent>,
     pub verifier: Option<Verifier>,
     pub anonymous: Arc<Identity>,
     pub metrics: Metrics,
@@ -54,6 +56,7 @@ pub struct DoorParts {
     pub config: Arc<Config>,
     pub registry: Addr<RoomRegistry>,
     pub publish: Recipient<Publish>,
+    pub history: Recipient<HistoryExtent>,
     pub verifier: Option<Verifier>,
     pub metrics: Metrics,
     pub readiness: Arc<Readiness>,
@@ -65,12 +68,50 @@ pub struct DoorParts {
 pub struct Started {
     pub id: ConnectionId,
     pub connection: Addr<Connection>,
-    pub outbox: Arc<Outbox>,
+    pub outbox: Leash,
+}
+
+impl Started {
+    /// Registers the connection and joins these rooms; done when the client may be told that it is listening.
+    pub async fn open(&self, rooms: Vec<RoomName>, since: Option<Box<str>>) -> Result<(), ApiError> {
+        let opened = self.connection.send(Open { rooms, since }).await;
+        opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down"))?.map_err(ApiError::from)
+    }
+}
+
+/// Ends the connection unless something else came to hold it: a client may go, and its handler with it, before the response
+/// has a body.
+pub struct Leash {
+    outbox: Arc<Outbox>,
+    is_held: bool,
+}
+
+impl Leash {
+    /// The connection lives by its own socket from now on.
+    pub fn let_go(&mut self) {
+        self.is_held = false;
+    }
+}
+
+impl Deref for Leash {
+    type Target = Outbox;
+
+    fn deref(&self) -> &Outbox {
+        &self.outbox
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if self.is_held {
+            self.outbox.end();
+        }
+    }
 }
 
 impl Door {
     pub fn new(parts: DoorParts) -> Self {
-        let DoorParts { config, registry, publish, verifier, metrics, readiness, node, conformance } = parts;
+        let DoorParts { config, registry, publish, history, verifier, metrics, readiness, node, conformance } = parts;
         let options = |heartbeat| {
             Arc::new(ConnectionOptions {
                 registry: registry.clone(),
@@ -91,6 +132,7 @@ impl Door {
             config,
             registry,
             publish,
+            history,
             verifier,
             metrics,
             readiness,
@@ -116,7 +158,7 @@ impl Door {
             WireName::WebSocket | WireName::SocketIo => Arc::clone(&self.web_socket),
         };
         let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease };
-        Ok(Started { id, connection: Connection::new(parts).start(), outbox })
+        Ok(Started { id, connection: Connection::new(parts).start(), outbox: Leash { outbox, is_held: true } })
     }
 
     /// Whether this peer is on the same machine and speaks for itself: behind a proxy on this machine everybody would be.

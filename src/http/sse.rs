@@ -16,10 +16,7 @@ use super::{
     query::Query,
     takeover::Takeover,
 };
-use crate::{
-    actors::messages::Open,
-    protocol::{ErrorCode, sse, wire::Wire},
-};
+use crate::protocol::{sse, wire::Wire};
 
 /// What a polyfill's form may be long: one id.
 const MAX_FORM_BYTES: usize = 8192;
@@ -45,11 +42,7 @@ async fn open(request: &HttpRequest, door: &Door, page: &Page, since: Option<Box
     let rooms = query.rooms(&door.config.http.default_rooms, door.config.http.max_rooms_per_connection)?;
     let started = door.start(Wire::Sse, identity)?;
     // The head tells the client that it is listening, so it waits for the broker.
-    let opened = started.connection.send(Open { rooms, since }).await;
-    if let Err(refusal) = opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down")).and_then(|opened| Ok(opened?)) {
-        started.outbox.end();
-        return Err(refusal);
-    }
+    started.open(rooms, since).await?;
     let mut response = HttpResponse::Ok();
     page.allow(&mut response);
     response

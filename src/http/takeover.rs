@@ -16,7 +16,6 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -31,9 +30,9 @@ use actix_web::{
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
-use super::door::Started;
+use super::door::{Leash, Started};
 use crate::actors::{
-    Connection, Outbox,
+    Connection,
     messages::{Attach, Listen, Receive},
     socket::Socket,
 };
@@ -77,7 +76,7 @@ impl Spare {
 /// The body of a response whose connection goes on without actix, or with it where there is no plain socket.
 pub struct Takeover {
     connection: Addr<Connection>,
-    outbox: Arc<Outbox>,
+    outbox: Leash,
     spare: Option<Spare>,
     payload: Option<Payload>,
     phase: Phase,
@@ -167,7 +166,10 @@ impl MessageBody for Takeover {
             Phase::Body => match this.spare.take() {
                 Some(spare) => {
                     match this.hand_over(spare, cx) {
-                        Ok(()) => this.phase = Phase::Done,
+                        Ok(()) => {
+                            this.phase = Phase::Done;
+                            this.outbox.let_go();
+                        }
                         Err(error) => log::warn!("a client's socket could not be taken over: {error}"),
                     }
                     Poll::Ready(Some(Err(TakenOver)))
@@ -175,14 +177,6 @@ impl MessageBody for Takeover {
                 None => this.relay(cx).map(|chunk| chunk.map(Ok)),
             },
             Phase::Done => Poll::Ready(None),
-        }
-    }
-}
-
-impl Drop for Takeover {
-    fn drop(&mut self) {
-        if !matches!(self.phase, Phase::Done) {
-            self.outbox.end();
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
     takeover::Takeover,
 };
 use crate::{
-    actors::messages::{Open, Wish},
+    actors::messages::Wish,
     protocol::{Command, ErrorCode, Reference, wire::Wire},
 };
 
@@ -31,7 +31,7 @@ pub async fn connect(request: HttpRequest, payload: Payload, door: Data<Door>) -
     let identity = identify(&request, &query, &door)?;
     let rooms = query.rooms(&door.config.http.default_rooms, door.config.http.max_rooms_per_connection)?;
     let started = door.start(Wire::web_socket(door.config.http.max_frame), identity)?;
-    open(&started).await?;
+    started.open(Vec::new(), None).await?;
     for room in rooms {
         wish(&started, Command::Join { room, since: None, reference: Reference::default() });
     }
@@ -54,14 +54,6 @@ fn handshake(request: &HttpRequest) -> Result<actix_web::HttpResponseBuilder, ac
             actix_web::error::InternalError::from_response(error, response).into()
         }
         other => ApiError::new(ErrorCode::BadRequest, format!("no WebSocket handshake: {other}")).into(),
-    })
-}
-
-async fn open(started: &Started) -> Result<(), ApiError> {
-    let opened = started.connection.send(Open { rooms: Vec::new(), since: None }).await;
-    opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down"))?.map_err(|refusal| {
-        started.outbox.end();
-        refusal.into()
     })
 }
 

@@ -23,7 +23,7 @@ use crate::{
     http::door::{Door, DoorParts},
     lifeline::{Lifeline, Readiness, Watch},
     metrics::Metrics,
-    protocol::source::Sources,
+    protocol::{resume::ResumeKey, source::Sources},
 };
 
 pub struct Core {
@@ -34,6 +34,8 @@ pub struct Core {
     /// Where the embedded broker takes PUBLISH.
     resp: Option<TcpListener>,
     node: u32,
+    /// Signs ids where the nodes share no other key.
+    key: ResumeKey,
     conformance: bool,
     metrics: Metrics,
     readiness: Arc<Readiness>,
@@ -53,6 +55,7 @@ impl Core {
             tls_root: config.broker.tls_ca.as_ref().map(read_root).transpose()?,
             resp: listen::open_resp(&config)?,
             node: getrandom::u32().map_err(HubError::Randomness)?,
+            key: resume_key().map_err(HubError::Randomness)?,
             conformance,
             metrics: Metrics::new(),
             readiness,
@@ -64,9 +67,11 @@ impl Core {
 
     /// Starts it on this thread.
     pub fn start(self) -> Door {
-        let Self { config, sources, verifier, tls_root, resp, node, conformance, metrics, readiness, .. } = self;
+        let Self { config, sources, key, verifier, tls_root, resp, node, conformance, metrics, readiness, .. } = self;
         let bridge_parts = |reports| BridgeParts {
+            config: Arc::clone(&config),
             sources: sources.clone(),
+            key,
             prefix: config.broker.prefix.clone(),
             mailbox: config.mailbox.bridge,
             reports,
@@ -77,7 +82,7 @@ impl Core {
         let mut started = None;
         // Each needs the other's address.
         let registry = RoomRegistry::create(|ctx| {
-            let reports = Reports { restored: ctx.address().recipient(), overflowed: ctx.address().recipient() };
+            let reports = Reports { restored: ctx.address().recipient() };
             let bridge = RedisBridge::create(|bridge| {
                 let mut actor = RedisBridge::new(bridge_parts(reports));
                 actor.attach(link(
@@ -92,6 +97,7 @@ impl Core {
                 subscribe: bridge.clone().recipient(),
                 unsubscribe: bridge.clone().recipient(),
                 publish: bridge.clone().recipient(),
+                replay: bridge.clone().recipient(),
             };
             started = Some(bridge);
             RoomRegistry::new(RegistryParts {
@@ -102,9 +108,15 @@ impl Core {
             })
         });
         let Some(bridge) = started else { unreachable!("the registry is created with its bridge") };
-        let publish = bridge.recipient();
-        Door::new(DoorParts { config, registry, publish, verifier, metrics, readiness, node, conformance })
+        let (publish, history) = (bridge.clone().recipient(), bridge.recipient());
+        Door::new(DoorParts { config, registry, publish, history, verifier, metrics, readiness, node, conformance })
     }
+}
+
+fn resume_key() -> Result<ResumeKey, getrandom::Error> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key)?;
+    Ok(ResumeKey::new(key))
 }
 
 struct LinkSeeds {

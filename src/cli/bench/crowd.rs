@@ -155,6 +155,7 @@ impl<'a> Crowd<'a> {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "split borrows of the one crowd")]
 fn advance(
     subscriber: &mut Subscriber,
     event: &Event,
