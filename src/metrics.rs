@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::protocol::{CloseReason, wire::WireName};
+use crate::protocol::{CloseReason, ErrorCode, wire::WireName};
 
 /// Why an event that was due did not reach a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,6 +95,7 @@ struct Inner {
     users: Gauge,
     published: Family<SourceLabel, Counter>,
     closes: Family<WireReasonLabel, Counter>,
+    refusals: Family<WireReasonLabel, Counter>,
     source_errors: Family<SourceReasonLabel, Counter>,
     mailbox_full: Family<ActorLabel, Counter>,
     replayed: Counter,
@@ -126,6 +127,7 @@ impl Metrics {
             users: register(&mut registry, "callboard_users", "Identified users with connections on this node"),
             published: register(&mut registry, "callboard_events_published", "Events that arrived for a room or user of this node"),
             closes: register(&mut registry, "callboard_closes", "Connections that ended"),
+            refusals: register(&mut registry, "callboard_refusals", "Clients that got no connection, by the error they were told"),
             source_errors: register(&mut registry, "callboard_source_errors", "Payloads that a source's dialect does not read"),
             mailbox_full: register(&mut registry, "callboard_mailbox_full", "Messages refused because an actor's mailbox was full"),
             replayed: register(&mut registry, "callboard_events_replayed", "Events sent from a history to those who came back"),
@@ -180,6 +182,10 @@ impl Metrics {
 
     pub fn closed(&self, wire: WireName, reason: CloseReason) {
         self.0.closes.get_or_create(&WireReasonLabel { wire: wire.as_str(), reason: reason.text() }).inc();
+    }
+
+    pub fn refused(&self, wire: WireName, code: ErrorCode) {
+        self.0.refusals.get_or_create(&WireReasonLabel { wire: wire.as_str(), reason: code.as_str() }).inc();
     }
 
     pub fn source_error(&self, source: &str, reason: &'static str) {

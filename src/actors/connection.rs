@@ -18,15 +18,17 @@ use super::{
     lease::Lease,
     line::{Line, Signal},
     messages::{
-        Attach, Connect, ConnectionEnded, Greeting, Join, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Tell, Watch, Wish,
+        Attach, Connect, ConnectionEnded, Greeting, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Renew,
+        Tell, Watch, Wish,
     },
     outbox::{Notice, Outbox},
     rate::Allowance,
     registry::RoomRegistry,
+    socket::Cutter,
     worker::Worker,
 };
 use crate::{
-    auth::Identity,
+    auth::{Identity, Keyring, unix_now},
     protocol::{
         CloseReason, Command, ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target,
         wire::{Heartbeat, Received, Wire},
@@ -35,6 +37,8 @@ use crate::{
 
 /// Control messages that may wait for a connection. Events never pass its mailbox.
 const CONTROL_MAILBOX: usize = 64;
+/// A grant that ends later than this is looked at again then.
+const EXPIRY_CHECK: Duration = Duration::from_secs(60 * 60);
 /// Messages over the rate that are answered with an error, before the connection is closed. A client that rests until its
 /// burst is whole again starts anew.
 const RATE_WARNINGS: u32 = 20;
@@ -43,6 +47,8 @@ const RATE_WARNINGS: u32 = 20;
 #[derive(Debug, Clone)]
 pub struct ConnectionOptions {
     pub registry: Addr<RoomRegistry>,
+    /// Verifies a token that renews the grant.
+    pub keyring: Arc<Keyring>,
     pub heartbeat: Heartbeat,
     /// A client that takes no byte for so long is cut: `server.tcp_user_timeout`.
     pub stall_limit: Duration,
@@ -71,12 +77,16 @@ pub struct Connection {
     /// Why it ended, for the metrics; the first reason stays.
     reason: Option<CloseReason>,
     line: Option<SpawnHandle>,
+    /// Runs only where the grant ends before the connection might.
+    expiry: Option<SpawnHandle>,
+    /// Where actix keeps the socket.
+    cutter: Option<Cutter>,
 }
 
 impl Connection {
     pub fn new(parts: ConnectionParts) -> Self {
         let allowance = Allowance::new(parts.options.messages_per_second);
-        Self { parts, allowance, rate_warnings: 0, reason: None, line: None }
+        Self { parts, allowance, rate_warnings: 0, reason: None, line: None, expiry: None, cutter: None }
     }
 
     fn say(&self, reply: &Reply) {
@@ -135,10 +145,46 @@ impl Connection {
                 ctx.spawn(sent.map(|answer, connection, _| connection.answer_publish(answer, reference)));
             }
             Command::Ping { reference } => self.say(&Reply::Pong { reference }),
-            Command::Token { reference, .. } => {
-                self.refuse(Refusal::new(ErrorCode::BadRequest, "this hub renews no token in place"), reference);
-            }
+            Command::Token { token, reference } => self.renew(token, reference, ctx),
         }
+    }
+
+    /// A new token in place of the one that the connection began with.
+    fn renew(&self, token: Box<str>, reference: Reference, ctx: &mut Context<Self>) {
+        let (options, connection) = (Arc::clone(&self.parts.options), self.parts.id);
+        let renewed = async move {
+            let verified = options.keyring.verify(&token).await;
+            let identity = verified.map_err(|error| Refusal::new(ErrorCode::Unauthorized, error.to_string()))?;
+            let identity = Arc::new(identity);
+            let order = Renew { connection, identity: Arc::clone(&identity) };
+            options.registry.send(order).await.unwrap_or_else(|_| Err(registry_is_gone()))?;
+            Ok(identity)
+        };
+        ctx.spawn(renewed.into_actor(self).map(|renewed, connection, ctx| match renewed {
+            Ok(identity) => {
+                connection.parts.identity = identity;
+                connection.watch_expiry(ctx);
+                connection.say(&Reply::Ack { id: None, reference });
+            }
+            Err(refusal) => connection.refuse(refusal, reference),
+        }));
+    }
+
+    /// Ends the connection with its grant.
+    fn watch_expiry(&mut self, ctx: &mut Context<Self>) {
+        if let Some(replaced) = self.expiry.take() {
+            ctx.cancel_future(replaced);
+        }
+        let Some(end) = self.parts.identity.expires_at else { return };
+        let rest = Duration::from_secs(end.saturating_sub(unix_now()));
+        // The timer does not follow a clock that is set, so it looks again now and then.
+        self.expiry = Some(ctx.run_later(rest.min(EXPIRY_CHECK), move |connection, ctx| {
+            if end <= unix_now() {
+                connection.say_goodbye(CloseReason::Expired);
+            } else {
+                connection.watch_expiry(ctx);
+            }
+        }));
     }
 
     /// On the native WebSocket a greeting says where the client stands, which only the registry learns.
@@ -250,6 +296,7 @@ impl Actor for Connection {
         ctx.set_mailbox_capacity(CONTROL_MAILBOX);
         self.parts.outbox.metrics().connections(self.parts.outbox.wire()).inc();
         self.watch_line(Line::new(Arc::clone(&self.parts.outbox), None, self.parts.options.stall_limit), ctx);
+        self.watch_expiry(ctx);
     }
 
     #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
@@ -269,6 +316,9 @@ impl StreamHandler<Signal> for Connection {
             Signal::Notice(notice) => self.handle_notice(notice),
             Signal::Stalled => {
                 self.reason.get_or_insert(CloseReason::TimedOut);
+                if let Some(cutter) = &self.cutter {
+                    cutter.cut();
+                }
                 ctx.stop();
             }
         }
@@ -326,6 +376,14 @@ impl Handler<Listen> for Connection {
 
     fn handle(&mut self, Listen: Listen, _: &mut Context<Self>) {
         self.begin_heartbeat();
+    }
+}
+
+impl Handler<KeepCutter> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, KeepCutter(cutter): KeepCutter, _: &mut Context<Self>) {
+        self.cutter = Some(cutter);
     }
 }
 

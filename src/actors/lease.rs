@@ -1,30 +1,46 @@
-//! A bounded number of places, each given back when its lease drops.
+//! A bounded number of places, each given back when its lease drops: of the whole node, of one address, of one user.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 #[derive(Debug, Clone)]
 pub struct Capacity {
     taken: Arc<AtomicUsize>,
-    limit: usize,
+    limit: Arc<AtomicUsize>,
 }
 
-/// One place of a [`Capacity`].
+/// One place of a [`Capacity`], with the holder's shares of other limits.
 #[derive(Debug)]
-pub struct Lease(Arc<AtomicUsize>);
+pub struct Lease {
+    taken: Arc<AtomicUsize>,
+    shares: Vec<Box<dyn Share>>,
+}
+
+/// Something that is given back when it drops.
+trait Share: std::fmt::Debug + Send + Sync {}
 
 impl Capacity {
     pub fn new(limit: usize) -> Self {
-        Self { taken: Arc::default(), limit }
+        Self { taken: Arc::default(), limit: Arc::new(AtomicUsize::new(limit)) }
     }
 
     /// A place, or `None` when all are taken.
     pub fn take(&self) -> Option<Lease> {
-        let more = |taken| (taken < self.limit).then_some(taken + 1);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let more = |taken| (taken < limit).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Lease(Arc::clone(&self.taken)))
+        Some(Lease { taken: Arc::clone(&self.taken), shares: Vec::new() })
+    }
+
+    /// From now on so many; who has a place keeps it.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     pub fn taken(&self) -> usize {
@@ -34,7 +50,66 @@ impl Capacity {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Lease {
+    /// Counts the holder among those of this key, unless there are `limit` of them; 0 counts nobody.
+    pub fn share<K: Key>(&mut self, tally: &Tally<K>, key: K, limit: usize) -> bool {
+        if limit == 0 {
+            return true;
+        }
+        let share = tally.take(key, limit);
+        let is_within = share.is_some();
+        self.shares.extend(share.map(|share| Box::new(share) as Box<dyn Share>));
+        is_within
+    }
+}
+
+/// What places are counted by.
+pub trait Key: Eq + Hash + Clone + std::fmt::Debug + Send + Sync + 'static {}
+impl<K: Eq + Hash + Clone + std::fmt::Debug + Send + Sync + 'static> Key for K {}
+
+/// How many places each key has. It knows no more keys than there are leases.
+#[derive(Debug)]
+pub struct Tally<K>(Arc<Mutex<HashMap<K, usize>>>);
+
+impl<K> Default for Tally<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+#[derive(Debug)]
+struct Counted<K: Key> {
+    counts: Arc<Mutex<HashMap<K, usize>>>,
+    key: K,
+}
+
+impl<K: Key> Tally<K> {
+    fn take(&self, key: K, limit: usize) -> Option<Counted<K>> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(key.clone()).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { counts: Arc::clone(&self.0), key })
+    }
+}
+
+impl<K: Key> Share for Counted<K> {}
+
+impl<K: Key> Drop for Counted<K> {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.key);
+            }
+        }
     }
 }
 
@@ -49,6 +124,22 @@ mod tests {
         assert!(lease.is_some() && capacity.take().is_none());
         drop(lease);
         assert!(capacity.take().is_some());
+        assert_eq!(capacity.taken(), 0);
+    }
+
+    #[test]
+    fn each_key_has_its_own_places_and_is_forgotten_with_the_last() {
+        let (capacity, tally) = (Capacity::new(9), Tally::default());
+        let take = |key: &'static str| {
+            let mut lease = capacity.take().expect("there are nine");
+            lease.share(&tally, key, 2).then_some(lease)
+        };
+        let (first, second) = (take("a"), take("a"));
+        assert!(first.is_some() && second.is_some() && take("a").is_none() && take("b").is_some());
+        drop(first);
+        assert!(take("a").is_some());
+        drop(second);
+        assert!(tally.0.lock().expect("nobody panicked").is_empty());
         assert_eq!(capacity.taken(), 0);
     }
 }

@@ -14,9 +14,16 @@ use smallvec::SmallVec;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::{outbox::Outbox, receipt::Receipt, replay::Positions, socket::Socket, worker::Worker};
+use super::{
+    outbox::Outbox,
+    receipt::Receipt,
+    replay::Positions,
+    socket::{Cutter, Socket},
+    worker::Worker,
+};
 use crate::{
     auth::Identity,
+    config::Config,
     protocol::{
         CloseReason, Command, ConnectionId, Encoding, ErrorCode, Event, GapReason, Publication, Reference, Reply, RoomName, Target,
         UserName, resume::Point, wire::Heartbeat,
@@ -95,6 +102,11 @@ pub struct Attach {
 #[rtype(result = "()")]
 pub struct Listen;
 
+/// Door → connection: actix keeps the socket, and this cuts it from outside when the client takes nothing any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct KeepCutter(pub Cutter);
+
 /// Door → connection: do this as if the client had said it.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -171,6 +183,15 @@ pub struct PublishAs {
     pub connection: ConnectionId,
     pub room: RoomName,
     pub event: Event,
+}
+
+/// Connection → registry: the client has shown a new token. From now on it may what this identity may; rooms that it is in
+/// stay. Refused if it names somebody else.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Renew {
+    pub connection: ConnectionId,
+    pub identity: Arc<Identity>,
 }
 
 /// Connection → registry: the client is gone.
@@ -341,6 +362,11 @@ pub enum BrokerError {
 pub struct Drain {
     pub over: Duration,
 }
+
+/// Door → registry: another configuration holds from now on. Members stay members.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reconfigure(pub Arc<Config>);
 
 /// Door → registry: the rooms of this node, by name, with their members here.
 #[derive(Debug, Message)]

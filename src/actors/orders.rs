@@ -5,11 +5,14 @@ use std::{sync::Arc, time::Duration};
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
 
 use super::{
-    messages::{ConnectionLookup, ConnectionState, Disconnect, Drain, Enrol, RoomList, RoomMemberList, RoomMembers, Subject},
+    messages::{
+        ConnectionLookup, ConnectionState, Disconnect, Drain, Enrol, Reconfigure, Refusal, Renew, RoomList, RoomMemberList, RoomMembers,
+        Subject,
+    },
     outbox::Outbox,
     registry::RoomRegistry,
 };
-use crate::protocol::{CloseReason, ConnectionId, RoomName, Target};
+use crate::protocol::{CloseReason, ConnectionId, ErrorCode, RoomName, Target};
 
 /// A drain says goodbye to a share of the connections this often.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
@@ -95,6 +98,30 @@ impl Handler<Enrol> for RoomRegistry {
             }
         }
         connections.len()
+    }
+}
+
+impl Handler<Renew> for RoomRegistry {
+    type Result = Result<(), Refusal>;
+
+    fn handle(&mut self, Renew { connection, identity }: Renew, _: &mut Context<Self>) -> Self::Result {
+        let Some(client) = self.connections.get_mut(&connection) else {
+            return Err(Refusal::new(ErrorCode::NotFound, "the connection has ended"));
+        };
+        // It gets the events of the user that it began as.
+        if client.identity.user != identity.user {
+            return Err(Refusal::new(ErrorCode::Forbidden, "the token names another user than the connection: connect anew"));
+        }
+        client.identity = identity;
+        Ok(())
+    }
+}
+
+impl Handler<Reconfigure> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Reconfigure(config): Reconfigure, _: &mut Context<Self>) {
+        self.parts.config = config;
     }
 }
 

@@ -3,6 +3,8 @@
 use std::{
     io::{self, IoSlice},
     net::Shutdown,
+    os::fd::OwnedFd,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -62,5 +64,22 @@ impl Socket {
             Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
             Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
         };
+    }
+}
+
+/// A duplicate of a socket that someone else reads and writes: it can only end it. A peer that reads nothing holds up whoever
+/// writes to it, and then only shutdown(2) gets through.
+#[derive(Debug, Clone)]
+pub struct Cutter(Arc<OwnedFd>);
+
+impl Cutter {
+    pub fn new(duplicate: OwnedFd) -> Self {
+        Self(Arc::new(duplicate))
+    }
+
+    /// Nothing comes and nothing goes any more.
+    pub fn cut(&self) {
+        // An error means that the peer is gone already.
+        let _ = SockRef::from(&*self.0).shutdown(Shutdown::Both);
     }
 }

@@ -81,10 +81,7 @@ impl Verifier {
         let claims = self.signed_claims(token)?;
         self.check_issuer(&claims)?;
         self.check_audience(&claims)?;
-        let expires_at = time(&claims, "exp", "exp is no time")?.ok_or(AuthError::Invalid("exp is missing"))?.saturating_add(self.leeway);
-        if expires_at <= now {
-            return Err(AuthError::Expired);
-        }
+        let expires_at = self.end_of(&claims, now)?;
         if time(&claims, "nbf", "nbf is no time")?.is_some_and(|begin| begin > now.saturating_add(self.leeway)) {
             return Err(AuthError::NotYetValid);
         }
@@ -99,6 +96,17 @@ impl Verifier {
             publish: patterns(&claims, "publish", "publish is no list of room patterns")?,
             expires_at: Some(expires_at),
         })
+    }
+
+    /// When the grant ends. The leeway is for judging a token by another clock: who comes before `exp` may stay until `exp`, and
+    /// who comes shortly after may stay as long as the leeway lasts, so that nobody is admitted and cut at once.
+    fn end_of(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, AuthError> {
+        let end = time(claims, "exp", "exp is no time")?.ok_or(AuthError::Invalid("exp is missing"))?;
+        match end.saturating_add(self.leeway) {
+            last if last <= now => Err(AuthError::Expired),
+            last if end <= now => Ok(last),
+            _ => Ok(end),
+        }
     }
 
     fn signed_claims(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
@@ -163,7 +171,8 @@ fn read(path: &Path) -> Result<String, KeyError> {
     fs::read_to_string(path).map_err(|error| KeyError::Read { path: path.to_owned(), error })
 }
 
-fn unix_now() -> u64 {
+/// The time that tokens are judged by, in seconds since 1970.
+pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

@@ -1,14 +1,17 @@
 //! Who a client is, and what that lets it do. Decisions only: where a request carries its token, and who fetches keys, is `http`'s.
 
 pub mod jwt;
+pub mod keyring;
 mod keys;
 pub mod rules;
+pub mod signed_room;
 
 use thiserror::Error;
 
 use crate::protocol::{RoomPattern, UserName};
 
-pub use jwt::{MintError, Verifier, mint};
+pub use jwt::{MintError, Verifier, mint, unix_now};
+pub use keyring::Keyring;
 pub use keys::KeyError;
 pub use rules::{Refused, may_join, may_publish};
 
@@ -21,7 +24,7 @@ pub struct Identity {
     pub join: Option<Vec<RoomPattern>>,
     /// Rooms it may publish to where the room's rule says `granted`.
     pub publish: Option<Vec<RoomPattern>>,
-    /// When it ends, in seconds since 1970, with the leeway for clocks already added; none: with the connection.
+    /// When it ends, in seconds since 1970; none: with the connection.
     pub expires_at: Option<u64>,
 }
 
@@ -29,6 +32,11 @@ impl Identity {
     /// Nobody in particular.
     pub fn anonymous() -> Self {
         Self::default()
+    }
+
+    /// Ends no later than this.
+    pub fn end_by(&mut self, end: u64) {
+        self.expires_at = Some(self.expires_at.map_or(end, |known| known.min(end)));
     }
 
     pub fn is_anonymous(&self) -> bool {
@@ -48,6 +56,15 @@ pub enum AuthError {
     /// Signed with a key that is not among ours, by its `kid`: time to fetch a JWKS document anew.
     #[error("the token's key is not known")]
     UnknownKey,
+    #[error("this hub reads no tokens: set auth.jwt, or send none")]
+    NoTokens,
+    /// They stand behind an address that has not answered yet.
+    #[error("the keys that verify tokens are not here yet, try again")]
+    NoKeys,
+    #[error("this hub reads no signed rooms: set auth.room_secret")]
+    NoRoomSecret,
+    #[error("the signed room is refused: {0}")]
+    SignedRoom(&'static str),
     #[error("the token is invalid: {0}")]
     Invalid(&'static str),
 }

@@ -4,8 +4,11 @@
 //! One task runs it, next to the bridge. It reads as fast as Redis sends and hands on within `mailbox.bridge`; it never waits
 //! for a fan-out, because a reader that is late for 32 MB is cut off by Redis without a word.
 
+mod archive;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -24,16 +27,26 @@ use redis::{
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, interval, sleep, timeout},
+    time::{Instant, interval, sleep, sleep_until, timeout},
 };
 
+use self::archive::RedisArchive;
 use super::{
+    archive::Archive,
     backoff::Backoff,
     bridge::RedisBridge,
     clock::{self, Clock},
-    link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused},
+    link::{Confirmed, Inbound, InboundLost, Keyed, Link, LinkDown, LinkUp, Refused, Torn},
 };
-use crate::{actors::messages::BrokerError, config::BrokerUrl, metrics::Metrics, protocol::source::Standing};
+use crate::{
+    actors::messages::BrokerError,
+    config::BrokerUrl,
+    metrics::Metrics,
+    protocol::{
+        resume::{ResumeKey, RoomHash},
+        source::Standing,
+    },
+};
 
 /// For connecting, and for each answer. A stopped Redis accepts connections and answers nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -77,6 +90,7 @@ impl LinkError {
 enum Wish {
     Subscribe(Vec<Arc<str>>),
     Unsubscribe(Vec<Arc<str>>),
+    Mark(u64, Vec<RoomHash>),
 }
 
 /// The bridge's end of the link.
@@ -85,6 +99,7 @@ pub struct RedisLink {
     wishes: mpsc::UnboundedSender<Wish>,
     /// The command connection, while there is one.
     commands: watch::Receiver<Option<MultiplexedConnection>>,
+    prefix: String,
 }
 
 pub struct LinkParts {
@@ -97,6 +112,8 @@ pub struct LinkParts {
     pub standing: Vec<Standing>,
     /// This node's name on the clock.
     pub node: String,
+    /// Offered to the nodes as the key that signs their ids.
+    pub key: ResumeKey,
     pub bridge: Addr<RedisBridge>,
     pub metrics: Metrics,
 }
@@ -107,9 +124,19 @@ impl RedisLink {
         let (wishes, wished) = mpsc::unbounded_channel();
         let (commands, command_connection) = watch::channel(None);
         let clock_channel = Arc::from(format!("{}:clock", parts.prefix));
-        let task = Task { parts, clock_channel, wished, commands, wanted: HashSet::default(), lost: HashMap::default() };
+        let prefix = parts.prefix.clone();
+        let task = Task {
+            parts,
+            clock_channel,
+            wished,
+            commands,
+            wanted: HashSet::default(),
+            lost: HashMap::default(),
+            marks: Marks::default(),
+            is_whole: true,
+        };
         actix::spawn(task.run());
-        Self { wishes, commands: command_connection }
+        Self { wishes, commands: command_connection, prefix }
     }
 
     fn wish(&self, wish: Wish) {
@@ -127,6 +154,14 @@ impl Link for RedisLink {
         self.wish(Wish::Unsubscribe(channels));
     }
 
+    fn mark(&mut self, ticket: u64, rooms: Vec<RoomHash>) {
+        self.wish(Wish::Mark(ticket, rooms));
+    }
+
+    fn archive(&self) -> Option<Rc<dyn Archive>> {
+        Some(Rc::new(RedisArchive::new(self.prefix.clone(), self.commands.clone())))
+    }
+
     fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>> {
         let Some(mut connection) = self.commands.borrow().clone() else {
             return Box::pin(future::ready(Err(BrokerError::Unavailable)));
@@ -138,7 +173,7 @@ impl Link for RedisLink {
         Box::pin(async move {
             match pipeline.query_async::<()>(&mut connection).await {
                 Ok(()) => Ok(()),
-                Err(error) if is_refusal(&error) => Err(BrokerError::Refused(error.to_string())),
+                Err(error) if is_answer(&error) => Err(BrokerError::Refused(error.to_string())),
                 Err(_) => Err(BrokerError::Unavailable),
             }
         })
@@ -146,7 +181,7 @@ impl Link for RedisLink {
 }
 
 /// Redis has answered, and the answer is no.
-fn is_refusal(error: &RedisError) -> bool {
+fn is_answer(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_))
 }
 
@@ -159,6 +194,18 @@ struct Task {
     wanted: HashSet<Arc<str>, RandomState>,
     /// Messages that the bridge's full mailbox refused, by channel.
     lost: HashMap<Arc<str>, u64, RandomState>,
+    marks: Marks,
+    /// The bridge has had every message since the last marker that it has had.
+    is_whole: bool,
+}
+
+/// Markers out of turn that the bridge has asked for.
+#[derive(Default)]
+struct Marks {
+    /// The last ticket that was asked for. The next marker carries it, out of turn or not.
+    ticket: u64,
+    rooms: Vec<RoomHash>,
+    due: Option<Instant>,
 }
 
 /// One pair of connections, for as long as it lives.
@@ -226,6 +273,7 @@ impl Task {
         let mut session = Session { sink, stream, commands, clock, orders: VecDeque::new() };
         timeout(PATIENCE, self.listen_standing(&mut session)).await.map_err(|_| LinkError::Silent)??;
         timeout(PATIENCE, self.prove(&mut session)).await.map_err(|_| LinkError::Silent)??;
+        timeout(PATIENCE, self.share_key(session.commands.clone())).await.map_err(|_| LinkError::Silent)?;
         self.subscribe_wanted(&mut session).await?;
         Ok(session)
     }
@@ -275,8 +323,9 @@ impl Task {
     }
 
     /// Sends a marker and waits to see it.
-    async fn prove(&self, session: &mut Session) -> Result<(), LinkError> {
-        publish_marker(&self.clock_channel, session.clock.next_marker(Instant::now()), session.commands.clone()).await?;
+    async fn prove(&mut self, session: &mut Session) -> Result<(), LinkError> {
+        let head = session.clock.next_marker(Instant::now());
+        self.publish_marker(head, session.commands.clone()).await?;
         while let Some(message) = session.stream.next().await {
             if message.get_channel_name() == &*self.clock_channel && self.see_marker(session, &message) {
                 return Ok(());
@@ -332,6 +381,11 @@ impl Task {
                     _ => session.orders.push_back(Order::Subscribe(channels)),
                 }
             }
+            Wish::Mark(ticket, rooms) => {
+                self.marks.ticket = self.marks.ticket.max(ticket);
+                self.marks.rooms.extend(rooms);
+                self.marks.due.get_or_insert_with(|| Instant::now() + clock::COALESCE);
+            }
             Wish::Unsubscribe(channels) => {
                 channels.iter().for_each(|channel| _ = self.wanted.remove(channel));
                 session.orders.push_back(Order::Unsubscribe(channels));
@@ -377,14 +431,20 @@ impl Task {
                         log::warn!("Redis took no clock marker: {error}{}", LinkError::Redis(error.clone()).advice());
                     }
                 }
+                () = due(self.marks.due) => {
+                    let head = session.clock.extra_marker();
+                    let marked = self.publish_marker(head, session.commands.clone());
+                    // If it fails, the next marker does as well.
+                    actix::spawn(async move { _ = marked.await });
+                }
                 _ = ticks.tick() => {
                     let now = Instant::now();
                     if session.clock.is_dead(now) {
                         return LinkError::Dead;
                     }
                     self.tell_lost();
-                    let marker = session.clock.next_marker(now);
-                    marking = publish_marker(&self.clock_channel, marker, session.commands.clone()).boxed_local();
+                    let head = session.clock.next_marker(now);
+                    marking = self.publish_marker(head, session.commands.clone()).boxed_local();
                 }
             }
         }
@@ -411,20 +471,70 @@ impl Task {
         }
         let channel = self.wanted.get(name).cloned().unwrap_or_else(|| Arc::from(name));
         let payload = Bytes::copy_from_slice(message.get_payload_bytes());
-        if let Err(SendError::Full(refused)) = self.parts.bridge.try_send(Inbound { channel, payload }) {
+        if !self.tell_torn() {
+            *self.lost.entry(channel).or_default() += 1;
+        } else if let Err(SendError::Full(refused)) = self.parts.bridge.try_send(Inbound { channel, payload }) {
             self.parts.metrics.mailbox_full("bridge");
+            self.is_whole = false;
             *self.lost.entry(refused.channel).or_default() += 1;
         }
     }
 
+    /// Every marker answers all that was asked for before it.
+    fn publish_marker(
+        &mut self,
+        head: String,
+        mut connection: MultiplexedConnection,
+    ) -> impl Future<Output = Result<(), RedisError>> + use<> {
+        let tail = clock::tail(self.marks.ticket, &std::mem::take(&mut self.marks.rooms));
+        self.marks.due = None;
+        let mut command = redis::cmd("EVAL");
+        command
+            .arg(clock::MARKER_SCRIPT)
+            .arg(0)
+            .arg(&*self.clock_channel)
+            .arg(head)
+            .arg(tail)
+            .arg(format!("{}:clock-ms", self.parts.prefix));
+        async move { command.query_async(&mut connection).await }
+    }
+
+    /// The key that signs ids: the first node's that came. Without a right to keep one, ids hold on this node alone.
+    #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
+    async fn share_key(&self, mut connection: MultiplexedConnection) {
+        let name = format!("{}:id-key", self.parts.prefix);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(&name).arg(self.parts.key.expose()).arg("NX").ignore().cmd("GET").arg(&name);
+        let key = match pipeline.query_async::<(Vec<u8>,)>(&mut connection).await {
+            Ok((key,)) => key.try_into().map_err(|_| format!("{name} is no key of 16 bytes")),
+            Err(error) => Err(error.to_string()),
+        };
+        match key {
+            Ok(key) => self.parts.bridge.do_send(Keyed(ResumeKey::new(key))),
+            Err(error) => log::warn!("ids to resume by hold on this node alone: {error}"),
+        }
+    }
+
     /// True if the marker is ours.
-    fn see_marker(&self, session: &mut Session, message: &Msg) -> bool {
+    fn see_marker(&mut self, session: &mut Session, message: &Msg) -> bool {
         let Ok(marker) = std::str::from_utf8(message.get_payload_bytes()) else { return false };
+        if let Some(marker) = session.clock.read(marker) {
+            // A marker that is missed is a loss like any other: the bridge would count on where others begin anew.
+            self.is_whole = self.tell_torn() && self.parts.bridge.try_send(marker).is_ok();
+        }
         let round_trip = session.clock.see(marker, Instant::now());
         if let Some(round_trip) = round_trip {
             self.parts.metrics.clock_round_trip().set(round_trip.as_secs_f64());
         }
         round_trip.is_some()
+    }
+
+    /// Where something was lost, the bridge is told in front of the next message. False if there is no place for it.
+    fn tell_torn(&mut self) -> bool {
+        if !self.is_whole {
+            self.is_whole = self.parts.bridge.try_send(Torn).is_ok();
+        }
+        self.is_whole
     }
 
     #[expect(clippy::disallowed_methods, reason = "once per second at most, and it must not be lost")]
@@ -436,14 +546,12 @@ impl Task {
     }
 }
 
-fn publish_marker(
-    channel: &Arc<str>,
-    marker: String,
-    mut connection: MultiplexedConnection,
-) -> impl Future<Output = Result<(), RedisError>> + use<> {
-    let mut command = redis::cmd("EVAL");
-    command.arg(clock::MARKER_SCRIPT).arg(0).arg(&**channel).arg(marker);
-    async move { command.query_async(&mut connection).await }
+/// Waits until then; forever without a time.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => future::pending().await,
+    }
 }
 
 /// Tells Redis. An ACL judges a command as a whole, so a refused one is tried again channel by channel.
@@ -453,11 +561,11 @@ async fn carry(mut sink: PubSubSink, order: Order) -> Carried {
         Order::Unsubscribe(channels) => carried.failed = sink.unsubscribe(names(&channels)).await.err(),
         Order::Subscribe(channels) => match sink.subscribe(names(&channels)).await {
             Ok(()) => carried.confirmed = channels,
-            Err(error) if is_refusal(&error) => {
+            Err(error) if is_answer(&error) => {
                 for channel in channels {
                     match sink.subscribe(&*channel).await {
                         Ok(()) => carried.confirmed.push(channel),
-                        Err(error) if is_refusal(&error) => carried.refused.push((channel, error)),
+                        Err(error) if is_answer(&error) => carried.refused.push((channel, error)),
                         Err(error) => {
                             carried.failed = Some(error);
                             return carried;

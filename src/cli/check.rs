@@ -103,9 +103,12 @@ fn cookies_for_every_site(config: &Config) -> Option<String> {
 }
 
 fn short_secret(config: &Config) -> Option<String> {
-    let length = config.auth.jwt.as_ref()?.secret.as_ref()?.expose().len();
-    (length < LEAST_SECRET_BYTES)
-        .then(|| format!("auth.jwt.secret has {length} bytes, fewer than {LEAST_SECRET_BYTES}: who has one token can guess it offline"))
+    let auth = &config.auth;
+    let secrets =
+        [("auth.jwt.secret", auth.jwt.as_ref().and_then(|jwt| jwt.secret.as_ref())), ("auth.room_secret", auth.room_secret.as_ref())];
+    let lengths = secrets.into_iter().filter_map(|(key, secret)| Some((key, secret?.expose().len())));
+    let (key, length) = lengths.filter(|(_, length)| *length < LEAST_SECRET_BYTES).min_by_key(|(_, length)| *length)?;
+    Some(format!("{key} has {length} bytes, fewer than {LEAST_SECRET_BYTES}: who has one token can guess it offline"))
 }
 
 fn short_api_key(config: &Config) -> Option<String> {

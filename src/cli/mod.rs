@@ -69,9 +69,13 @@ pub struct ConfigFile {
 impl ConfigFile {
     /// The file, or the default one, with the environment over it.
     pub fn load(&self) -> Result<Config, CliError> {
+        Ok(self.read()?)
+    }
+
+    fn read(&self) -> Result<Config, ConfigError> {
         // A variable that is not UTF-8 is no key of ours, nor a value that we could take.
         let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Ok(Config::load(self.path.as_deref(), env)?)
+        Config::load(self.path.as_deref(), env)
     }
 }
 
@@ -114,7 +118,10 @@ impl CliError {
 /// Does what was asked.
 pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.into_command() {
-        Command::Serve(arguments) => Ok(hub::serve(arguments.config.load()?, arguments.conformance)?),
+        Command::Serve(Serve { config, conformance }) => {
+            let loaded = config.load()?;
+            Ok(hub::serve(loaded, Box::new(move || config.read()), conformance)?)
+        }
         Command::Check(arguments) => check::run(&arguments),
         Command::Publish(arguments) => publish::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),

@@ -30,6 +30,11 @@ pub struct Server {
     pub max_connections: usize,
     /// Connections of one client address. Default 0: no limit, since behind a NAT many people share one.
     pub max_connections_per_ip: usize,
+    /// Connections of one identified user on this node. Default 0: no limit. Tabs and devices each have one.
+    pub max_connections_per_user: usize,
+    /// New connections of one client address; twice that in a burst, beyond it 429. Default none: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_rate: Option<Rate>,
     /// How long reconnects are spread over after SIGTERM. Default 10s. Raise it when the other nodes feel the return.
     #[serde(with = "units::duration")]
     pub drain: Duration,
@@ -64,6 +69,8 @@ impl Default for Server {
             workers: 0,
             max_connections: 100_000,
             max_connections_per_ip: 0,
+            max_connections_per_user: 0,
+            connect_rate: None,
             drain: seconds(10),
             trusted_proxies: Vec::new(),
             tcp_user_timeout: seconds(10),
@@ -220,6 +227,9 @@ impl Default for SocketIo {
 pub struct Auth {
     /// Whether a client without an identity may connect. Default true; false answers 401.
     pub anonymous: bool,
+    /// Signs room names for pages whose readers have no identity. Default none: the secret of the tokens, where they have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_secret: Option<Secret>,
     /// Tokens. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Jwt>,
@@ -230,7 +240,7 @@ pub struct Auth {
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { anonymous: true, jwt: None, forward: None }
+        Self { anonymous: true, room_secret: None, jwt: None, forward: None }
     }
 }
 

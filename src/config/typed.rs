@@ -18,7 +18,7 @@ use super::{
 const SHOWN_CHARACTERS: usize = 60;
 
 /// Keys whose values no error repeats.
-const SECRET_KEYS: [&str; 4] = ["url", "secret", "keys", "resp_password"];
+const SECRET_KEYS: [&str; 5] = ["url", "secret", "keys", "resp_password", "room_secret"];
 
 /// Reads a whole tree.
 pub(super) fn read<T: serde::de::DeserializeOwned>(root: &Node) -> Result<T, ConfigError> {

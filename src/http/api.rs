@@ -32,7 +32,7 @@ use crate::{
 /// Events of one batch, and rooms and users of one event.
 const MAX_BATCH: usize = 1000;
 /// A body that takes longer to arrive is not waited for.
-const BODY_PATIENCE: Duration = Duration::from_secs(10);
+const BODY_PATIENCE: Duration = Duration::from_secs(8);
 
 pub fn routes(app: &mut ServiceConfig) {
     for (path, handler) in [
@@ -52,7 +52,7 @@ pub fn routes(app: &mut ServiceConfig) {
 }
 
 async fn preflight(request: HttpRequest, door: Data<Door>) -> Result<HttpResponse, ApiError> {
-    Ok(origin::check(&request, &door.config.http.allowed_origins)?.preflight(&request, "GET, POST, OPTIONS"))
+    Ok(origin::check(&request, &door.config().http.allowed_origins)?.preflight(&request, "GET, POST, OPTIONS"))
 }
 
 /// A caller who may: a request that shows a key, or comes from this machine where no keys are set.
@@ -63,8 +63,9 @@ impl Caller {
         let Some(door) = request.app_data::<Data<Door>>() else {
             return Err(ApiError::new(ErrorCode::Internal, "the door is not open"));
         };
-        let page = origin::check(request, &door.config.http.allowed_origins)?;
-        let keys = &door.config.api.keys;
+        let page = origin::check(request, &door.config().http.allowed_origins)?;
+        let config = door.config();
+        let keys = &config.api.keys;
         if keys.is_empty() {
             let is_forwarded = request.headers().contains_key(header::FORWARDED) || request.headers().contains_key("x-forwarded-for");
             return if Door::is_local(request.peer_addr().map(|address| address.ip()), is_forwarded) {
@@ -207,13 +208,13 @@ fn published(published: &Published) -> Value {
 }
 
 async fn publish(caller: Caller, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
-    let body = read_body(payload, door.config.http.max_body).await?;
+    let body = read_body(payload, door.config().http.max_body).await?;
     let result = send(&door, Ok(parse(&body)?)).await?;
     Ok(caller.answer(&published(&result)))
 }
 
 async fn batch(caller: Caller, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
-    let body = read_body(payload, door.config.http.max_body).await?;
+    let body = read_body(payload, door.config().http.max_body).await?;
     let events: Vec<&RawValue> = parse(&body)?;
     if events.len() > MAX_BATCH {
         return Err(ApiError::new(ErrorCode::TooLarge, format!("{} events; a batch has at most {MAX_BATCH}", events.len())));
@@ -264,7 +265,7 @@ async fn leave(caller: Caller, payload: Payload, door: Data<Door>) -> Result<Htt
 }
 
 async fn enrol(caller: &Caller, payload: Payload, door: &Door, is_member: bool) -> Result<HttpResponse, ApiError> {
-    let body = read_body(payload, door.config.http.max_body).await?;
+    let body = read_body(payload, door.config().http.max_body).await?;
     let MembershipBody { user, connection, room } = parse(&body)?;
     let order = Enrol { subject: subject(user.as_deref(), connection.as_deref())?, room: room_name(&room)?, is_member };
     let concerned = ask(door.registry.send(order).await)?;
@@ -272,7 +273,7 @@ async fn enrol(caller: &Caller, payload: Payload, door: &Door, is_member: bool) 
 }
 
 async fn disconnect(caller: Caller, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
-    let body = read_body(payload, door.config.http.max_body).await?;
+    let body = read_body(payload, door.config().http.max_body).await?;
     let DisconnectBody { user, connection } = parse(&body)?;
     let subject = subject(user.as_deref(), connection.as_deref())?;
     let concerned = ask(door.registry.send(Disconnect { subject, reason: CloseReason::Disconnected }).await)?;
@@ -293,7 +294,7 @@ async fn rooms(caller: Caller, door: Data<Door>) -> Result<HttpResponse, ApiErro
 
 async fn room(caller: Caller, name: Path<String>, door: Data<Door>) -> Result<HttpResponse, ApiError> {
     let room = room_name(&name)?;
-    let rule = door.config.rule_for(&room).clone();
+    let rule = door.config().rule_for(&room).clone();
     let members = ask(door.registry.send(RoomMemberList { room: room.clone() }).await)?;
     let connections = members.anonymous + members.users.iter().map(|(_, count)| count).sum::<usize>();
     let mut answer = json!({ "room": room, "connections": connections });

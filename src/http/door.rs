@@ -11,22 +11,29 @@ use std::{
 };
 
 use actix::{Actor, Addr, Recipient};
+use actix_web::HttpRequest;
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
 
-use super::error::ApiError;
+use super::{
+    address::{self, Arrivals},
+    error::ApiError,
+    forward::ForwardAuth,
+};
 use crate::{
     actors::{
         Connection, Outbox, RoomRegistry,
         connection::{ConnectionOptions, ConnectionParts},
-        lease::Capacity,
-        messages::{HistoryExtent, Open, Publish},
+        lease::{Capacity, Lease, Tally},
+        messages::{HistoryExtent, Open, Publish, Reconfigure},
         outbox::OutboxLimits,
     },
-    auth::{Identity, Verifier},
+    auth::{Identity, Keyring},
     config::Config,
     lifeline::Readiness,
     metrics::Metrics,
     protocol::{
-        ConnectionId, ErrorCode, RoomName, sse,
+        ConnectionId, ErrorCode, RoomName, UserName, sse,
         wire::{Heartbeat, Wire, WireName},
     },
 };
@@ -35,19 +42,28 @@ use crate::{
 const PING: &[u8] = &[0x89, 0x00];
 
 pub struct Door {
-    pub config: Arc<Config>,
+    policy: ArcSwap<Policy>,
     pub registry: Addr<RoomRegistry>,
     pub publish: Recipient<Publish>,
     pub history: Recipient<HistoryExtent>,
-    pub verifier: Option<Verifier>,
+    pub keyring: Arc<Keyring>,
     pub anonymous: Arc<Identity>,
     pub metrics: Metrics,
     pub readiness: Arc<Readiness>,
     pub capacity: Capacity,
+    addresses: Tally<IpAddr>,
+    users: Tally<UserName>,
+    arrivals: Arrivals,
     /// The upper half of this node's connection ids.
     pub node: u32,
     pub conformance: bool,
     next_connection: AtomicU32,
+}
+
+/// What may change while the hub runs.
+struct Policy {
+    config: Arc<Config>,
+    forward: Option<Arc<ForwardAuth>>,
     stream: Arc<ConnectionOptions>,
     web_socket: Arc<ConnectionOptions>,
 }
@@ -57,7 +73,8 @@ pub struct DoorParts {
     pub registry: Addr<RoomRegistry>,
     pub publish: Recipient<Publish>,
     pub history: Recipient<HistoryExtent>,
-    pub verifier: Option<Verifier>,
+    pub keyring: Arc<Keyring>,
+    pub forward: Option<Arc<ForwardAuth>>,
     pub metrics: Metrics,
     pub readiness: Arc<Readiness>,
     pub node: u32,
@@ -111,10 +128,115 @@ impl Drop for Leash {
 
 impl Door {
     pub fn new(parts: DoorParts) -> Self {
-        let DoorParts { config, registry, publish, history, verifier, metrics, readiness, node, conformance } = parts;
+        let DoorParts { config, registry, publish, history, keyring, forward, metrics, readiness, node, conformance } = parts;
+        Self {
+            capacity: Capacity::new(config.server.max_connections),
+            addresses: Tally::default(),
+            users: Tally::default(),
+            arrivals: Arrivals::default(),
+            anonymous: Arc::new(Identity::anonymous()),
+            next_connection: AtomicU32::new(1),
+            policy: ArcSwap::from_pointee(Policy::new(config, forward, &registry, &keyring)),
+            registry,
+            publish,
+            history,
+            keyring,
+            metrics,
+            readiness,
+            node,
+            conformance,
+        }
+    }
+
+    /// The configuration of the moment.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.policy.load().config)
+    }
+
+    /// Who is asked about clients, if anybody.
+    pub fn forward(&self) -> Option<Arc<ForwardAuth>> {
+        self.policy.load().forward.clone()
+    }
+
+    /// Goes by another configuration from now on. Those who are connected stay.
+    #[expect(clippy::disallowed_methods, reason = "once per change of the configuration, and it must not be lost")]
+    pub fn change(&self, config: Arc<Config>, forward: Option<Arc<ForwardAuth>>) {
+        self.capacity.set_limit(config.server.max_connections);
+        self.arrivals.clear();
+        self.registry.do_send(Reconfigure(Arc::clone(&config)));
+        self.policy.store(Arc::new(Policy::new(config, forward, &self.registry, &self.keyring)));
+    }
+
+    /// Counts a client that got no connection.
+    pub fn note_refusal(&self, wire: WireName, error: &ApiError) {
+        self.metrics.refused(wire, error.code);
+    }
+
+    /// Refuses an address that comes too often. Asked before anything is done for the client.
+    pub fn check_rate(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        let config = self.config();
+        let Some(rate) = config.server.connect_rate else { return Ok(()) };
+        match address::of(request, &config.server.trusted_proxies).map(address::counted_as) {
+            Some(address) if !self.arrivals.is_within(address, rate, Instant::now()) => {
+                Err(ApiError::new(ErrorCode::RateLimited, "too many new connections from your address"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A place for one connection more: on this node, of its address and of its user.
+    fn admit(&self, request: &HttpRequest, identity: &Identity, config: &Config) -> Result<Lease, ApiError> {
+        if self.readiness.is_draining() {
+            return Err(ApiError::new(ErrorCode::Draining, "this node is going down, connect again"));
+        }
+        let Some(mut lease) = self.capacity.take() else {
+            return Err(ApiError::new(ErrorCode::Overloaded, "this node has all the connections it takes"));
+        };
+        let server = &config.server;
+        let too_many = |whose| ApiError::new(ErrorCode::TooManyConnections, format!("{whose} has all the connections it may have"));
+        if server.max_connections_per_ip > 0
+            && let Some(address) = address::of(request, &server.trusted_proxies).map(address::counted_as)
+            && !lease.share(&self.addresses, address, server.max_connections_per_ip)
+        {
+            return Err(too_many("your address"));
+        }
+        if let Some(user) = &identity.user
+            && !lease.share(&self.users, user.clone(), server.max_connections_per_user)
+        {
+            return Err(too_many("this user"));
+        }
+        Ok(lease)
+    }
+
+    /// Starts the connection of a client on this thread, if there is a place for it.
+    pub fn start(&self, request: &HttpRequest, wire: Wire, identity: Arc<Identity>) -> Result<Started, ApiError> {
+        let policy = self.policy.load_full();
+        let config = &policy.config;
+        let lease = self.admit(request, &identity, config)?;
+        let id = ConnectionId::new(self.node, self.next_connection.fetch_add(1, Ordering::Relaxed));
+        let events = config.mailbox.connection;
+        let limits = OutboxLimits { events, bytes: events.saturating_mul(config.http.max_frame) };
+        let outbox = Arc::new(Outbox::new(limits, wire.name(), self.metrics.clone()));
+        let options = match wire.name() {
+            WireName::Sse => Arc::clone(&policy.stream),
+            WireName::WebSocket | WireName::SocketIo => Arc::clone(&policy.web_socket),
+        };
+        let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease };
+        Ok(Started { id, connection: Connection::new(parts).start(), outbox: Leash { outbox, is_held: true } })
+    }
+
+    /// Whether this peer is on the same machine and speaks for itself: behind a proxy on this machine everybody would be.
+    pub fn is_local(peer: Option<IpAddr>, is_forwarded: bool) -> bool {
+        !is_forwarded && peer.is_none_or(|address| address.to_canonical().is_loopback())
+    }
+}
+
+impl Policy {
+    fn new(config: Arc<Config>, forward: Option<Arc<ForwardAuth>>, registry: &Addr<RoomRegistry>, keyring: &Arc<Keyring>) -> Self {
         let options = |heartbeat| {
             Arc::new(ConnectionOptions {
                 registry: registry.clone(),
+                keyring: Arc::clone(keyring),
                 heartbeat,
                 stall_limit: stall_limit(&config),
                 messages_per_second: config.http.client_rate.per_second,
@@ -126,44 +248,9 @@ impl Door {
         Self {
             stream: options(Heartbeat { bytes: sse::KEEP_ALIVE, every: config.http.sse_keepalive, answer_within: None }),
             web_socket: options(Heartbeat { bytes: PING, every: ping, answer_within: Some(ping) }),
-            capacity: Capacity::new(config.server.max_connections),
-            anonymous: Arc::new(Identity::anonymous()),
-            next_connection: AtomicU32::new(1),
             config,
-            registry,
-            publish,
-            history,
-            verifier,
-            metrics,
-            readiness,
-            node,
-            conformance,
+            forward,
         }
-    }
-
-    /// Starts the connection of a client on this thread, if there is a place for it.
-    pub fn start(&self, wire: Wire, identity: Arc<Identity>) -> Result<Started, ApiError> {
-        if self.readiness.is_draining() {
-            return Err(ApiError::new(ErrorCode::Draining, "this node is going down, connect again"));
-        }
-        let Some(lease) = self.capacity.take() else {
-            return Err(ApiError::new(ErrorCode::Overloaded, "this node has all the connections it takes"));
-        };
-        let id = ConnectionId::new(self.node, self.next_connection.fetch_add(1, Ordering::Relaxed));
-        let events = self.config.mailbox.connection;
-        let limits = OutboxLimits { events, bytes: events.saturating_mul(self.config.http.max_frame) };
-        let outbox = Arc::new(Outbox::new(limits, wire.name(), self.metrics.clone()));
-        let options = match wire.name() {
-            WireName::Sse => Arc::clone(&self.stream),
-            WireName::WebSocket | WireName::SocketIo => Arc::clone(&self.web_socket),
-        };
-        let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease };
-        Ok(Started { id, connection: Connection::new(parts).start(), outbox: Leash { outbox, is_held: true } })
-    }
-
-    /// Whether this peer is on the same machine and speaks for itself: behind a proxy on this machine everybody would be.
-    pub fn is_local(peer: Option<IpAddr>, is_forwarded: bool) -> bool {
-        !is_forwarded && peer.is_none_or(|address| address.to_canonical().is_loopback())
     }
 }
 

@@ -50,8 +50,10 @@ pub const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::NotFound | ErrorCode::NotJoined => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorCode::Overloaded | ErrorCode::BrokerUnavailable | ErrorCode::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::RateLimited | ErrorCode::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Overloaded | ErrorCode::BrokerUnavailable | ErrorCode::AuthUnavailable | ErrorCode::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         ErrorCode::TimedOut => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -71,7 +73,7 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((header::CACHE_CONTROL, "no-store"));
-        if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status_code(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             let spread = RETRY_AFTER.end() - RETRY_AFTER.start() + 1;
             let seconds = RETRY_AFTER.start() + getrandom::u32().unwrap_or(0) % spread;
             response.insert_header((header::RETRY_AFTER, seconds));
@@ -91,6 +93,12 @@ impl From<Refusal> for ApiError {
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
-        Self::new(ErrorCode::Unauthorized, error.to_string())
+        let code = match error {
+            AuthError::NoKeys => ErrorCode::AuthUnavailable,
+            // Like any room that one may not join.
+            AuthError::NoRoomSecret | AuthError::SignedRoom(_) => ErrorCode::Forbidden,
+            _ => ErrorCode::Unauthorized,
+        };
+        Self::new(code, error.to_string())
     }
 }

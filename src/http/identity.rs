@@ -4,30 +4,63 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, http::header};
 
-use super::{door::Door, error::ApiError, query::Query};
+use super::{
+    door::Door,
+    error::ApiError,
+    query::{Query, SIGNED_ROOM},
+};
 use crate::{
-    auth::{AuthError, Identity},
-    protocol::ErrorCode,
+    auth::{AuthError, Identity, signed_room, unix_now},
+    config::Auth,
 };
 
 /// The name that a WebSocket client offers beside its token, and that the hub selects.
 pub const SUBPROTOCOL: &str = "callboard";
 const TOKEN_SUBPROTOCOL: &str = "token.";
 
-/// The identity that the request proves. A token that is present and invalid is refused even where anyone may connect: its
-/// bearer believes to be somebody.
-pub fn identify(request: &HttpRequest, query: &Query, door: &Door) -> Result<Arc<Identity>, ApiError> {
-    let cookie = door.config.auth.jwt.as_ref().map(|jwt| jwt.cookie.as_str()).filter(|name| !name.is_empty());
-    let token = bearer(request)
+/// The identity that the request proves: by a token, else in the words of the application, else nobody's where nobody may
+/// connect. A token that is present and invalid is refused even there: its bearer believes to be somebody.
+///
+/// An address that comes too often is refused first.
+pub async fn identify(request: &HttpRequest, query: &Query, door: &Door) -> Result<Arc<Identity>, ApiError> {
+    door.check_rate(request)?;
+    let config = door.config();
+    let proven = prove(request, query, door, &config.auth).await?;
+    let mut signed = query.all(SIGNED_ROOM).peekable();
+    if signed.peek().is_none() {
+        return Ok(proven);
+    }
+    let mut identity = Identity::clone(&proven);
+    for text in signed {
+        let (room, expiry) = signed_room::verify(text, signed_room::secret(&config.auth), unix_now())?;
+        signed_room::grant(&mut identity, &room, expiry);
+    }
+    Ok(Arc::new(identity))
+}
+
+async fn prove(request: &HttpRequest, query: &Query, door: &Door, auth: &Auth) -> Result<Arc<Identity>, ApiError> {
+    let forward = door.forward();
+    if auth.jwt.is_some() || forward.is_none() {
+        if let Some(token) = token(request, query, auth) {
+            return Ok(Arc::new(door.keyring.verify(&token).await?));
+        }
+    }
+    match forward.and_then(|forward| Some((forward.credentials(request)?, forward))) {
+        Some((credentials, forward)) => {
+            let identity = forward.identify(credentials).await?;
+            if identity.is_anonymous() && !auth.anonymous { Err(AuthError::Missing.into()) } else { Ok(identity) }
+        }
+        None if auth.anonymous => Ok(Arc::clone(&door.anonymous)),
+        None => Err(AuthError::Missing.into()),
+    }
+}
+
+fn token(request: &HttpRequest, query: &Query, auth: &Auth) -> Option<String> {
+    let cookie = auth.jwt.as_ref().map(|jwt| jwt.cookie.as_str()).filter(|name| !name.is_empty());
+    bearer(request)
         .or_else(|| cookie.and_then(|name| cookie_value(request, name)))
         .or_else(|| subprotocol_token(request))
-        .or_else(|| query.first("token").map(str::to_owned));
-    match (token, &door.verifier) {
-        (Some(token), Some(verifier)) => Ok(Arc::new(verifier.verify(&token)?)),
-        (Some(_), None) => Err(ApiError::new(ErrorCode::Unauthorized, "this hub reads no tokens: set auth.jwt, or send none")),
-        (None, _) if door.config.auth.anonymous => Ok(Arc::clone(&door.anonymous)),
-        (None, _) => Err(AuthError::Missing.into()),
-    }
+        .or_else(|| query.first("token").map(str::to_owned))
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 §2.1).

@@ -1,16 +1,21 @@
 //! The door: everything a browser, a publisher over HTTP or an operator can ask for. It moves bytes and refuses; what a client
 //! is a member of, and what it is sent, is the actors'.
 
+pub mod address;
 pub mod api;
+pub mod client;
 pub mod console;
 pub mod door;
 pub mod error;
+pub mod forward;
 pub mod identity;
+pub mod jwks;
 pub mod ops;
 pub mod origin;
 pub mod query;
 pub mod sse;
 pub mod takeover;
+pub mod verdict;
 pub mod websocket;
 
 use actix_web::{

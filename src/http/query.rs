@@ -5,6 +5,9 @@ use actix_web::HttpRequest;
 use super::error::ApiError;
 use crate::protocol::{ErrorCode, RoomName};
 
+/// The parameter that holds a signed room, `NAME~EXPIRY~SIGNATURE`.
+pub const SIGNED_ROOM: &str = "signed";
+
 #[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
@@ -17,9 +20,14 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The rooms that are asked for, each once, or the default ones. A single empty `room=` asks for none.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The rooms that are asked for, signed or not, each once, or the default ones. A single empty `room=` asks for none.
     pub fn rooms(&self, default: &[RoomName], limit: usize) -> Result<Vec<RoomName>, ApiError> {
-        let asked: Vec<&str> = self.0.iter().filter(|(name, _)| name == "room").map(|(_, value)| value.as_str()).collect();
+        let signed = self.all(SIGNED_ROOM).filter_map(|signed| signed.rsplitn(3, '~').nth(2));
+        let asked: Vec<&str> = self.all("room").chain(signed).collect();
         match asked[..] {
             [] => return Ok(default.to_vec()),
             [""] => return Ok(Vec::new()),

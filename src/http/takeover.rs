@@ -20,6 +20,7 @@ use std::{
 };
 
 use actix::Addr;
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{
     HttpRequest,
     body::{BodySize, MessageBody},
@@ -33,27 +34,31 @@ use futures_util::Stream;
 use super::door::{Leash, Started};
 use crate::actors::{
     Connection,
-    messages::{Attach, Listen, Receive},
-    socket::Socket,
+    messages::{Attach, KeepCutter, Listen, Receive},
+    socket::{Cutter, Socket},
 };
 
 /// Bytes that a client may send right behind its request, before the connection reads by itself.
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
-/// A duplicate of the client's socket, kept from its acceptance until a handler takes it.
+/// A duplicate of the client's socket, kept from its acceptance until a handler takes it. Where TLS keeps the socket it serves
+/// every stream of the connection, to cut it.
 pub struct SpareSocket(RefCell<Option<Spare>>);
 
 enum Spare {
     Tcp(OwnedFd),
     Unix(OwnedFd),
+    Tls(Cutter),
 }
 
-/// For `HttpServer::on_connect`: keeps a duplicate of every plain socket.
+/// For `HttpServer::on_connect`: keeps a duplicate of every socket.
 pub fn keep_spare(io: &dyn std::any::Any, extensions: &mut Extensions) {
     let spare = if let Some(stream) = io.downcast_ref::<TcpStream>() {
         stream.as_fd().try_clone_to_owned().map(Spare::Tcp)
     } else if let Some(stream) = io.downcast_ref::<UnixStream>() {
         stream.as_fd().try_clone_to_owned().map(Spare::Unix)
+    } else if let Some(stream) = io.downcast_ref::<TlsStream<TcpStream>>() {
+        stream.get_ref().0.as_fd().try_clone_to_owned().map(|fd| Spare::Tls(Cutter::new(fd)))
     } else {
         return;
     };
@@ -63,7 +68,29 @@ pub fn keep_spare(io: &dyn std::any::Any, extensions: &mut Extensions) {
     }
 }
 
-impl Spare {
+impl SpareSocket {
+    /// The socket to take over, if it is a plain one that nobody took yet, or what cuts the one that is actix's.
+    fn take(&self) -> (Option<PlainSocket>, Option<Cutter>) {
+        let mut spare = self.0.borrow_mut();
+        match spare.take() {
+            Some(Spare::Tcp(fd)) => (Some(PlainSocket::Tcp(fd)), None),
+            Some(Spare::Unix(fd)) => (Some(PlainSocket::Unix(fd)), None),
+            Some(Spare::Tls(cutter)) => {
+                *spare = Some(Spare::Tls(cutter.clone()));
+                (None, Some(cutter))
+            }
+            None => (None, None),
+        }
+    }
+}
+
+/// A socket without TLS.
+enum PlainSocket {
+    Tcp(OwnedFd),
+    Unix(OwnedFd),
+}
+
+impl PlainSocket {
     /// The socket on this thread's reactor. It is non-blocking as its original is.
     fn into_socket(self) -> io::Result<Socket> {
         match self {
@@ -77,7 +104,8 @@ impl Spare {
 pub struct Takeover {
     connection: Addr<Connection>,
     outbox: Leash,
-    spare: Option<Spare>,
+    spare: Option<PlainSocket>,
+    cutter: Option<Cutter>,
     payload: Option<Payload>,
     phase: Phase,
 }
@@ -99,9 +127,9 @@ pub struct TakenOver;
 impl Takeover {
     /// `payload`: what the client sends behind its request, where the wire gives it a voice.
     pub fn new(request: &HttpRequest, started: Started, payload: Option<Payload>) -> Self {
-        let spare = request.conn_data::<SpareSocket>().and_then(|spare| spare.0.borrow_mut().take());
+        let (spare, cutter) = request.conn_data::<SpareSocket>().map(SpareSocket::take).unwrap_or_default();
         let Started { connection, outbox, .. } = started;
-        Self { connection, outbox, spare, payload, phase: Phase::Head }
+        Self { connection, outbox, spare, cutter, payload, phase: Phase::Head }
     }
 
     /// Whether the connection will own the socket: then nothing may come after this response.
@@ -110,7 +138,7 @@ impl Takeover {
     }
 
     #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
-    fn hand_over(&mut self, spare: Spare, cx: &mut Context<'_>) -> io::Result<()> {
+    fn hand_over(&mut self, spare: PlainSocket, cx: &mut Context<'_>) -> io::Result<()> {
         let mut early = BytesMut::new();
         if let Some(payload) = &mut self.payload {
             while let Poll::Ready(Some(Ok(bytes))) = Pin::new(&mut *payload).poll_next(cx) {
@@ -160,6 +188,9 @@ impl MessageBody for Takeover {
             }
             Phase::Head => {
                 this.phase = Phase::Body;
+                if let Some(cutter) = this.cutter.take() {
+                    this.connection.do_send(KeepCutter(cutter));
+                }
                 this.connection.do_send(Listen);
                 this.relay(cx).map(|chunk| chunk.map(Ok))
             }

@@ -18,30 +18,42 @@ use super::{
 };
 use crate::{
     actors::messages::Wish,
-    protocol::{Command, ErrorCode, Reference, wire::Wire},
+    protocol::{
+        Command, ErrorCode, Reference,
+        wire::{Wire, WireName},
+    },
 };
 
 /// Autobahn's cases send messages of up to 16 MiB.
 const ECHO_LIMIT: usize = 16 << 20;
 
 pub async fn connect(request: HttpRequest, payload: Payload, door: Data<Door>) -> Result<HttpResponse, actix_web::Error> {
-    origin::check(&request, &door.config.http.allowed_origins)?;
-    let query = Query::of(&request);
-    let mut handshake = handshake(&request)?;
-    let identity = identify(&request, &query, &door)?;
-    let rooms = query.rooms(&door.config.http.default_rooms, door.config.http.max_rooms_per_connection)?;
-    let started = door.start(Wire::web_socket(door.config.http.max_frame), identity)?;
+    enter(&request, payload, &door).await.inspect_err(|error| {
+        if let Some(error) = error.as_error::<ApiError>() {
+            door.note_refusal(WireName::WebSocket, error);
+        }
+    })
+}
+
+async fn enter(request: &HttpRequest, payload: Payload, door: &Door) -> Result<HttpResponse, actix_web::Error> {
+    let config = door.config();
+    origin::check(request, &config.http.allowed_origins)?;
+    let query = Query::of(request);
+    let mut handshake = handshake(request)?;
+    let identity = identify(request, &query, door).await?;
+    let rooms = query.rooms(&config.http.default_rooms, config.http.max_rooms_per_connection)?;
+    let started = door.start(request, Wire::web_socket(config.http.max_frame), identity)?;
     started.open(Vec::new(), None).await?;
     for room in rooms {
         wish(&started, Command::Join { room, since: None, reference: Reference::default() });
     }
-    Ok(answer(&request, &mut handshake, started, payload))
+    Ok(answer(request, &mut handshake, started, payload))
 }
 
 /// Returns what it gets: for conformance suites.
 pub async fn echo(request: HttpRequest, payload: Payload, door: Data<Door>) -> Result<HttpResponse, actix_web::Error> {
     let mut handshake = handshake(&request)?;
-    let started = door.start(Wire::echo(ECHO_LIMIT), door.anonymous.clone())?;
+    let started = door.start(&request, Wire::echo(ECHO_LIMIT), door.anonymous.clone())?;
     Ok(answer(&request, &mut handshake, started, payload))
 }
 

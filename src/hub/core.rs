@@ -11,7 +11,7 @@ use crate::{
         RoomRegistry,
         registry::{Bridge, RegistryParts},
     },
-    auth::Verifier,
+    auth::Keyring,
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports},
         link::Link,
@@ -20,7 +20,11 @@ use crate::{
         resp,
     },
     config::{BrokerUrl, Config},
-    http::door::{Door, DoorParts},
+    http::{
+        door::{Door, DoorParts},
+        forward::ForwardAuth,
+        jwks,
+    },
     lifeline::{Lifeline, Readiness, Watch},
     metrics::Metrics,
     protocol::{resume::ResumeKey, source::Sources},
@@ -29,7 +33,8 @@ use crate::{
 pub struct Core {
     config: Arc<Config>,
     sources: Sources,
-    verifier: Option<Verifier>,
+    keyring: Arc<Keyring>,
+    forward: Option<Arc<ForwardAuth>>,
     tls_root: Option<Vec<u8>>,
     /// Where the embedded broker takes PUBLISH.
     resp: Option<TcpListener>,
@@ -51,7 +56,8 @@ impl Core {
         let read_root = |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| HubError::TlsRoot { path: path.clone(), error });
         Ok(Self {
             sources: sources(&config)?,
-            verifier: config.auth.jwt.as_ref().map(Verifier::from_config).transpose()?.flatten(),
+            keyring: Arc::new(Keyring::new(config.auth.jwt.as_ref())?),
+            forward: forward(&config)?,
             tls_root: config.broker.tls_ca.as_ref().map(read_root).transpose()?,
             resp: listen::open_resp(&config)?,
             node: getrandom::u32().map_err(HubError::Randomness)?,
@@ -67,7 +73,7 @@ impl Core {
 
     /// Starts it on this thread.
     pub fn start(self) -> Door {
-        let Self { config, sources, key, verifier, tls_root, resp, node, conformance, metrics, readiness, .. } = self;
+        let Self { config, sources, key, keyring, forward, tls_root, resp, node, conformance, metrics, readiness, .. } = self;
         let bridge_parts = |reports| BridgeParts {
             config: Arc::clone(&config),
             sources: sources.clone(),
@@ -89,7 +95,7 @@ impl Core {
                     bridge.address(),
                     &config,
                     sources.clone(),
-                    LinkSeeds { tls_root, resp, node, metrics: metrics.clone() },
+                    LinkSeeds { tls_root, resp, node, key, metrics: metrics.clone() },
                 ));
                 actor
             });
@@ -109,8 +115,15 @@ impl Core {
         });
         let Some(bridge) = started else { unreachable!("the registry is created with its bridge") };
         let (publish, history) = (bridge.clone().recipient(), bridge.recipient());
-        Door::new(DoorParts { config, registry, publish, history, verifier, metrics, readiness, node, conformance })
+        actix_web::rt::spawn(jwks::keep(Arc::clone(&keyring)));
+        Door::new(DoorParts { config, registry, publish, history, keyring, forward, metrics, readiness, node, conformance })
     }
+}
+
+/// Who is asked about clients, under this configuration.
+pub fn forward(config: &Config) -> Result<Option<Arc<ForwardAuth>>, HubError> {
+    let forward = config.auth.forward.as_ref().map(ForwardAuth::new).transpose();
+    Ok(forward.map_err(HubError::Randomness)?.map(Arc::new))
 }
 
 fn resume_key() -> Result<ResumeKey, getrandom::Error> {
@@ -123,11 +136,12 @@ struct LinkSeeds {
     tls_root: Option<Vec<u8>>,
     resp: Option<TcpListener>,
     node: u32,
+    key: ResumeKey,
     metrics: Metrics,
 }
 
 fn link(bridge: Addr<RedisBridge>, config: &Config, sources: Sources, seeds: LinkSeeds) -> Box<dyn Link> {
-    let LinkSeeds { tls_root, resp, node, metrics } = seeds;
+    let LinkSeeds { tls_root, resp, node, key, metrics } = seeds;
     let standing = sources.standing();
     if config.broker.url != BrokerUrl::Memory {
         return Box::new(RedisLink::start(LinkParts {
@@ -136,6 +150,7 @@ fn link(bridge: Addr<RedisBridge>, config: &Config, sources: Sources, seeds: Lin
             prefix: config.broker.prefix.clone(),
             standing,
             node: format!("{node:08x}"),
+            key,
             bridge,
             metrics,
         }));

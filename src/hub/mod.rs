@@ -2,6 +2,8 @@
 
 mod core;
 mod listen;
+mod reload;
+mod tls;
 
 use std::{
     io,
@@ -21,6 +23,7 @@ use tokio::{
 use self::{
     core::Core,
     listen::{BACKLOG, Listener},
+    tls::{Certificate, TlsError},
 };
 use crate::{
     actors::messages::Drain,
@@ -35,6 +38,8 @@ use crate::{
         source::{Source, SourceError, Sources},
     },
 };
+
+pub use reload::ReadConfig;
 
 /// How long connections may take to end after the last goodbye.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -56,6 +61,8 @@ pub enum HubError {
     Key(#[from] KeyError),
     #[error("broker.tls_ca: cannot read {}: {error}", path.display())]
     TlsRoot { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("no randomness for this node's name: {0}")]
     Randomness(getrandom::Error),
     #[error("{0} is not served yet: name one Redis, or Sentinels")]
@@ -69,7 +76,10 @@ pub enum HubError {
 impl HubError {
     /// Whether the configuration is at fault.
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Resp(_) | Self::Source { .. } | Self::Sources(_) | Self::Key(_) | Self::TlsRoot { .. } | Self::Cluster(_))
+        matches!(
+            self,
+            Self::Resp(_) | Self::Source { .. } | Self::Sources(_) | Self::Key(_) | Self::Tls(_) | Self::TlsRoot { .. } | Self::Cluster(_)
+        )
     }
 }
 
@@ -103,31 +113,43 @@ fn read_source(source: &SourceConfig) -> Result<Source, SourceMistake> {
     Ok(Source::new(&source.channel, Dialect::from_str(&source.dialect)?, options, room)?)
 }
 
-/// Runs the hub until a signal ends it.
-pub fn serve(config: Config, conformance: bool) -> Result<(), HubError> {
-    actix_web::rt::System::new().block_on(run(config, conformance))
+/// Runs the hub until a signal ends it; SIGHUP has `read` called for the configuration as it is then.
+pub fn serve(config: Config, read: ReadConfig, conformance: bool) -> Result<(), HubError> {
+    actix_web::rt::System::new().block_on(run(config, read, conformance))
 }
 
-async fn run(config: Config, conformance: bool) -> Result<(), HubError> {
+async fn run(config: Config, read: ReadConfig, conformance: bool) -> Result<(), HubError> {
     // rustls comes without a provider. An error says that one is in place already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = Arc::new(config);
     let readiness: Arc<Readiness> = Arc::default();
     let mut watch = Watch::new();
     let core = Core::prepare(Arc::clone(&config), Arc::clone(&readiness), &watch, conformance)?;
+    let certificate = config.server.tls.as_ref().map(Certificate::read).transpose()?;
     let listeners = listen::open_all(&config)?;
     raise_file_limit(config.server.max_connections);
     let mut signals = Signals::new().map_err(HubError::Server)?;
-    let addresses: Vec<String> = listeners.iter().map(Listener::to_string).collect();
+    let mut hang_up = signal(SignalKind::hangup()).map_err(HubError::Server)?;
+    let scheme = |address: String| if certificate.is_some() { address.replacen("http:", "https:", 1) } else { address };
+    let addresses: Vec<String> = listeners.iter().map(Listener::to_string).map(scheme).collect();
     let door: Arc<OnceLock<web::Data<Door>>> = Arc::default();
-    let server = open_door(&config, core, listeners, Arc::clone(&door)).map_err(HubError::Server)?;
+    let rustls = certificate.as_ref().map(|certificate| certificate.server_config()).transpose()?;
+    let server = open_door(&config, core, Sockets { listeners, rustls }, Arc::clone(&door)).map_err(HubError::Server)?;
     let handle = server.handle();
     let mut serving = actix_web::rt::spawn(server);
     announce(&config, &addresses);
-    tokio::select! {
-        ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(HubError::Server),
-        name = watch.cut() => return Err(HubError::Died(name)),
-        () = signals.next() => readiness.set_draining(),
+    loop {
+        tokio::select! {
+            ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(HubError::Server),
+            name = watch.cut() => return Err(HubError::Died(name)),
+            () = signals.next() => break readiness.set_draining(),
+            _ = hang_up.recv() => {
+                let Some(door) = door.get() else { continue };
+                if let Err(error) = reload::reload(&read, door, certificate.as_deref()) {
+                    log::error!("the configuration stays as it was: {error}");
+                }
+            }
+        }
     }
     log::info!("draining: telling every client to connect again within {:?}", config.server.drain);
     tokio::select! {
@@ -138,8 +160,14 @@ async fn run(config: Config, conformance: bool) -> Result<(), HubError> {
     Ok(())
 }
 
+/// What browsers connect to.
+struct Sockets {
+    listeners: Vec<Listener>,
+    rustls: Option<rustls::ServerConfig>,
+}
+
 /// Starts the workers. The first of them also runs what there is one of.
-fn open_door(config: &Config, core: Core, listeners: Vec<Listener>, door: Arc<OnceLock<web::Data<Door>>>) -> io::Result<Server> {
+fn open_door(config: &Config, core: Core, sockets: Sockets, door: Arc<OnceLock<web::Data<Door>>>) -> io::Result<Server> {
     let core = Arc::new(Mutex::new(Some(core)));
     let mut server = HttpServer::new(move || {
         let door = door.get_or_init(|| {
@@ -162,10 +190,11 @@ fn open_door(config: &Config, core: Core, listeners: Vec<Listener>, door: Arc<On
     if config.server.workers > 0 {
         server = server.workers(config.server.workers);
     }
-    for listener in listeners {
-        server = match listener {
-            Listener::Tcp(listener, _) => server.listen(listener)?,
-            Listener::Unix(listener, _) => server.listen_uds(listener)?,
+    for listener in sockets.listeners {
+        server = match (listener, &sockets.rustls) {
+            (Listener::Tcp(listener, _), Some(rustls)) => server.listen_rustls_0_23(listener, rustls.clone())?,
+            (Listener::Tcp(listener, _), None) => server.listen(listener)?,
+            (Listener::Unix(listener, _), _) => server.listen_uds(listener)?,
         };
     }
     Ok(server.run())
@@ -193,7 +222,7 @@ fn raise_file_limit(connections: usize) {
 }
 
 fn announce(config: &Config, addresses: &[String]) {
-    let browsers = addresses.iter().find(|address| address.starts_with("http:"));
+    let browsers = addresses.iter().find(|address| address.starts_with("http"));
     println!("callboard {} is listening on {}", env!("CARGO_PKG_VERSION"), addresses.join(", "));
     let Some(address) = browsers else { return };
     println!("  open     {address}/");

@@ -5,7 +5,7 @@
 //! forged position would replay nothing that its owner may not join anyway, but it could make the hub call a hole whole. No
 //! room's name is in it, only a keyed hash, so an id in a log tells nothing.
 
-use std::{fmt, hash::Hasher};
+use std::{fmt, hash::Hasher, num::ParseIntError, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use siphasher::sip::SipHasher24;
@@ -46,6 +46,11 @@ pub struct Resumed(SmallVec<[(RoomHash, Position); 1]>);
 impl ResumeKey {
     pub const fn new(key: [u8; 16]) -> Self {
         Self(key)
+    }
+
+    /// For those who share it.
+    pub const fn expose(&self) -> &[u8; 16] {
+        &self.0
     }
 
     pub fn room(&self, room: &RoomName) -> RoomHash {
@@ -94,6 +99,19 @@ impl ResumeKey {
             rooms.push((RoomHash(u32::from_be_bytes(*room)), position));
         }
         Some(Resumed(rooms))
+    }
+}
+
+impl fmt::Display for RoomHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl FromStr for RoomHash {
+    type Err = ParseIntError;
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u32::from_str_radix(text, 16).map(Self)
     }
 }
 

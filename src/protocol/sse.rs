@@ -54,6 +54,14 @@ pub fn goodbye(retry: Duration) -> Bytes {
     format!("retry: {}\n: draining\n", retry.as_millis()).into()
 }
 
+/// The id of the last event of a stream that the server side ended. Who comes back with it is answered with 204.
+pub const DISMISSED_ID: &str = "callboard:disconnected";
+
+/// The last event of a stream that the server side ended: do not come back.
+pub fn dismissal() -> Bytes {
+    block(Some(DISMISSED_ID), Some("callboard:disconnected"), "{}")
+}
+
 /// A comment of 2 KiB, sent where the query says `padding=true`.
 pub fn padding() -> Bytes {
     Bytes::from_static(&PADDING)

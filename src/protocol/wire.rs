@@ -101,7 +101,11 @@ impl Wire {
     /// The last bytes; `retry` is when an SSE client should come back.
     pub fn goodbye(&self, reason: CloseReason, retry: Duration) -> Option<Bytes> {
         match self {
-            Self::Sse => matches!(reason, CloseReason::Draining).then(|| sse::goodbye(retry)),
+            Self::Sse => match reason {
+                CloseReason::Draining => Some(sse::goodbye(retry)),
+                CloseReason::Disconnected => Some(sse::dismissal()),
+                _ => None,
+            },
             Self::WebSocket { .. } | Self::Echo { .. } => Some(websocket::close(reason.code(), reason.text())),
         }
     }

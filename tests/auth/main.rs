@@ -87,9 +87,17 @@ fn a_good_token_names_its_user_and_what_it_grants() {
             user: Some("alice".parse().unwrap()),
             join: Some(vec!["chat/*".parse().unwrap(), "news".parse().unwrap()]),
             publish: Some(vec![]),
-            expires_at: Some(NOW + 60 + 30),
+            expires_at: Some(NOW + 60),
         }
     );
+}
+
+#[test]
+fn who_comes_within_the_leeway_is_not_cut_at_once() {
+    let token = signed(&json!({ "sub": "alice", "exp": NOW }));
+    for (now, end) in [(NOW - 1, NOW), (NOW, NOW + 30), (NOW + 29, NOW + 30)] {
+        assert_eq!(with_secret("").verify_at(&token, now).unwrap().expires_at, Some(end), "{now}");
+    }
 }
 
 #[test]

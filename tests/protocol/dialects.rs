@@ -101,9 +101,9 @@ fn describe_emit(emit: &Emit) -> String {
             write!(line, " ; {name} {}", values.join(",")).unwrap();
         }
     };
-    more("id", emit.event.id.iter().map(std::string::ToString::to_string).collect());
+    more("id", emit.event.id.iter().map(ToString::to_string).collect());
     more("except", emit.except.iter().map(|name| name.escape_debug().to_string()).collect());
-    more("except rooms", emit.except_rooms.iter().map(std::string::ToString::to_string).collect());
+    more("except rooms", emit.except_rooms.iter().map(ToString::to_string).collect());
     more("binary", emit.event.attachments.iter().map(|bytes| to_hex(bytes)).collect());
     if emit.duplicate_key.is_some() {
         line.push_str(" ; once");

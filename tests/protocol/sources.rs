@@ -36,7 +36,7 @@ fn defaults() -> Sources {
 }
 
 fn channels(sources: &Sources, target: &Target) -> Vec<String> {
-    sources.channels_of(target).iter().map(std::string::ToString::to_string).collect()
+    sources.channels_of(target).iter().map(ToString::to_string).collect()
 }
 
 /// The source's name and whom the message is for, or the reason against it.

@@ -1,0 +1,174 @@
+//! Forward auth: the application says who a client is. The hub passes on what identifies it (its cookies, usually) and takes
+//! the answer.
+//!
+//! After a deployment thousands return at once, and many tabs share a session. So there is one question at a time for the same
+//! headers however many wait for it, the answer holds for `auth.forward.cache`, and no more than [`MAX_QUESTIONS`] are open. One
+//! instance per process; a question runs as its own task, so that it does not die with the client that happened to cause it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actix_web::{
+    HttpRequest,
+    http::header::{HeaderName, HeaderValue},
+};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    client::{self, FetchError},
+    error::ApiError,
+    verdict::{Verdict, read},
+};
+use crate::{
+    auth::{AuthError, Identity, unix_now},
+    config::Forward,
+    protocol::ErrorCode,
+};
+
+/// Questions to the application at a time. More wait, within `auth.forward.timeout`.
+const MAX_QUESTIONS: usize = 64;
+/// Answers kept. More are not kept, and each client is asked about.
+const MAX_ANSWERS: usize = 50_000;
+/// How long a failure holds: short, yet a backend that is down is not asked by every client.
+const FAILURE_HOLDS: Duration = Duration::from_secs(1);
+
+pub struct ForwardAuth {
+    config: Forward,
+    names: Vec<HeaderName>,
+    /// Of this process alone: what the headers are remembered by, so that no cookie lies in memory.
+    digest_key: EncodingKey,
+    answers: Mutex<HashMap<Digest, Entry>>,
+    questions: Semaphore,
+}
+
+type Digest = String;
+
+enum Entry {
+    Asking(watch::Receiver<Option<Verdict>>),
+    Answered { verdict: Verdict, until: Instant },
+}
+
+/// The headers that identify a client.
+pub struct Credentials(Vec<(HeaderName, HeaderValue)>);
+
+impl ForwardAuth {
+    pub fn new(config: &Forward) -> Result<Self, getrandom::Error> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        // The configuration holds valid header names only.
+        let names = config.headers.iter().filter_map(|name| HeaderName::try_from(name.as_str()).ok()).collect();
+        Ok(Self {
+            config: config.clone(),
+            names,
+            digest_key: EncodingKey::from_secret(&key),
+            answers: Mutex::default(),
+            questions: Semaphore::new(MAX_QUESTIONS),
+        })
+    }
+
+    /// What the request brings; `None` if it has none of the headers, and then there is nothing to ask.
+    pub fn credentials(&self, request: &HttpRequest) -> Option<Credentials> {
+        let of_name = |name: &HeaderName| {
+            let values = request.headers().get_all(name).cloned();
+            values.map(|value| (name.clone(), value)).collect::<Vec<_>>()
+        };
+        let found: Vec<_> = self.names.iter().flat_map(of_name).collect();
+        (!found.is_empty()).then_some(Credentials(found))
+    }
+
+    /// Who the client is, as the application says or has just said.
+    pub async fn identify(self: &Arc<Self>, credentials: Credentials) -> Result<Arc<Identity>, ApiError> {
+        let unavailable = || ApiError::new(ErrorCode::AuthUnavailable, "the application does not say who you are, try again");
+        match self.ask(credentials).await {
+            Verdict::Granted(identity) if identity.expires_at.is_some_and(|end| end <= unix_now()) => Err(AuthError::Expired.into()),
+            Verdict::Granted(identity) => Ok(identity),
+            Verdict::Unauthorized => Err(ApiError::new(ErrorCode::Unauthorized, "the application does not know you")),
+            Verdict::Forbidden => Err(ApiError::new(ErrorCode::Forbidden, "the application does not let you in")),
+            Verdict::Unavailable => Err(unavailable()),
+        }
+    }
+
+    async fn ask(self: &Arc<Self>, credentials: Credentials) -> Verdict {
+        // Signing with a symmetric key does not fail; if it did, nobody would be admitted.
+        let Some(digest) = self.digest(&credentials) else { return Verdict::Unavailable };
+        let mut waiting = match self.answer_or_wait(&digest) {
+            Ok(verdict) => return verdict,
+            Err(Some(waiting)) => waiting,
+            Err(None) => {
+                let (sender, waiting) = watch::channel(None);
+                self.lock().insert(digest.clone(), Entry::Asking(waiting.clone()));
+                let this = Arc::clone(self);
+                actix_web::rt::spawn(async move {
+                    let verdict = this.question(credentials).await;
+                    this.remember(digest, &verdict);
+                    sender.send_replace(Some(verdict));
+                });
+                waiting
+            }
+        };
+        let answered = waiting.wait_for(Option::is_some).await;
+        answered.map_or(Verdict::Unavailable, |verdict| verdict.clone().unwrap_or(Verdict::Unavailable))
+    }
+
+    /// What is known, else what to wait for, else nothing.
+    fn answer_or_wait(&self, digest: &Digest) -> Result<Verdict, Option<watch::Receiver<Option<Verdict>>>> {
+        match self.lock().get(digest) {
+            Some(Entry::Answered { verdict, until }) if *until > Instant::now() => Ok(verdict.clone()),
+            // Its task may have died with its thread.
+            Some(Entry::Asking(waiting)) if waiting.has_changed().is_ok() => Err(Some(waiting.clone())),
+            _ => Err(None),
+        }
+    }
+
+    /// Each value with its length before it, so that no two lists of headers look alike.
+    fn digest(&self, Credentials(headers): &Credentials) -> Option<Digest> {
+        let mut message = Vec::new();
+        for (name, value) in headers {
+            message.extend_from_slice(format!("{name}:{}:", value.len()).as_bytes());
+            message.extend_from_slice(value.as_bytes());
+        }
+        crypto::sign(&message, &self.digest_key, Algorithm::HS256).ok()
+    }
+
+    async fn question(&self, Credentials(headers): Credentials) -> Verdict {
+        let deadline = Instant::now() + self.config.timeout;
+        let asked = async {
+            // The semaphore is never closed.
+            let _permit = self.questions.acquire().await;
+            client::get(&self.config.url, &headers, deadline.saturating_duration_since(Instant::now())).await
+        };
+        let answer = timeout_at(deadline, asked).await.unwrap_or(Err(FetchError::TimedOut(self.config.timeout)));
+        match answer.map_err(|error| error.to_string()).and_then(|answer| read(&answer)) {
+            Ok(verdict) => verdict,
+            Err(problem) => {
+                log::warn!("auth.forward: {}: {problem}", self.config.url);
+                Verdict::Unavailable
+            }
+        }
+    }
+
+    fn remember(&self, digest: Digest, verdict: &Verdict) {
+        let holds = if matches!(verdict, Verdict::Unavailable) { self.config.cache.min(FAILURE_HOLDS) } else { self.config.cache };
+        let mut answers = self.lock();
+        let now = Instant::now();
+        if answers.len() >= MAX_ANSWERS {
+            answers.retain(|_, entry| !matches!(entry, Entry::Answered { until, .. } if *until <= now));
+        }
+        if holds.is_zero() || answers.len() > MAX_ANSWERS {
+            answers.remove(&digest);
+        } else {
+            answers.insert(digest, Entry::Answered { verdict: verdict.clone(), until: now + holds });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Entry>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,45 @@
+//! Fetches the JWKS document behind an address: at start, and when a token names a key that is not known. The rest of the time
+//! the keys stay as they are, also when a fetch fails.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::http::StatusCode;
+
+use super::client;
+use crate::auth::Keyring;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between attempts while there are no keys at all.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// Runs as long as the process, on one thread.
+pub async fn keep(keyring: Arc<Keyring>) {
+    let mut retry = FIRST_RETRY;
+    loop {
+        let Some(url) = keyring.jwks_url() else {
+            keyring.wanted().await;
+            continue;
+        };
+        match fetch(&url, &keyring).await {
+            Ok(()) => retry = FIRST_RETRY,
+            Err(error) => log::warn!("auth.jwt.jwks: {url}: {error}"),
+        }
+        keyring.note_fetch();
+        if keyring.has_keys() {
+            keyring.wanted().await;
+        } else {
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+}
+
+async fn fetch(url: &str, keyring: &Keyring) -> Result<(), String> {
+    let answer = client::get(url, &[], PATIENCE).await.map_err(|error| error.to_string())?;
+    if answer.status != StatusCode::OK {
+        return Err(format!("status {}", answer.status));
+    }
+    let text = std::str::from_utf8(&answer.body).map_err(|error| error.to_string())?;
+    keyring.take_document(text).map_err(|error| error.to_string())
+}

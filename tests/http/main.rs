@@ -1,0 +1,16 @@
+//! The door, from outside: the real binary on a free port, and clients that see every byte.
+
+mod api;
+mod authority;
+mod conformance;
+mod drain;
+mod limits;
+mod operations;
+mod refusals;
+mod scenarios;
+mod sse;
+mod start;
+mod websocket;
+
+#[path = "../support/mod.rs"]
+mod support;

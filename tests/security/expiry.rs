@@ -1,0 +1,83 @@
+//! What ends, and what is renewed before it does.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::support::{Hub, WITH_TOKENS, now, token, token_of};
+
+/// Promised, and a second for the clock that counts whole ones.
+const PROMISED: Duration = Duration::from_secs(2 + 1);
+
+fn short_token(user: &str) -> String {
+    token(&json!({ "sub": user, "exp": now() + 2 }))
+}
+
+#[test]
+fn a_connection_ends_with_its_grant() {
+    let hub = Hub::start(WITH_TOKENS);
+    let (begun, short) = (Instant::now(), short_token("alice"));
+    let mut socket = hub.socket(&format!("/ws?token={short}"));
+    let mut stream = hub.get(&format!("/sse?token={short}"), &[]);
+    socket.hear_type("joined");
+    assert_eq!(socket.hear(), Err((1008, "expired".to_owned())));
+    assert!(!stream.hears("an end, and nothing else"));
+    assert!(begun.elapsed() < Duration::from_secs(2) + PROMISED, "{:?}", begun.elapsed());
+    assert_eq!(hub.get(&format!("/sse?token={short}"), &[]).status, 401);
+    assert!(hub.metric(r#"callboard_closes_total{wire="websocket",reason="expired"}"#) >= 1.0);
+}
+
+#[test]
+fn a_token_renews_the_grant_in_place_with_what_it_grants() {
+    let rooms = "[[room]]\nmatch = 'team/*'\njoin = 'granted'";
+    let hub = Hub::start(&format!("{WITH_TOKENS}{rooms}"));
+    let mut renewed = hub.socket(&format!("/ws?room=&token={}", short_token("alice")));
+    let mut forgotten = hub.socket(&format!("/ws?room=&token={}", short_token("bob")));
+    let more = token(&json!({ "sub": "alice", "exp": now() + 600, "join": ["team/*"] }));
+    renewed.say(&json!({ "type": "join", "room": "team/7", "ref": 0 }));
+    assert_eq!(renewed.hear_type("error")["code"], "forbidden");
+    renewed.say(&json!({ "type": "token", "token": more, "ref": 1 }));
+    assert_eq!(renewed.hear_type("ack")["ref"], 1);
+    // Its grant has ended, and so would the other's have.
+    while forgotten.hear().is_ok() {}
+    renewed.say(&json!({ "type": "join", "room": "team/7", "ref": 2 }));
+    assert_eq!(renewed.hear_type("joined")["room"], "team/7");
+}
+
+#[test]
+fn a_bad_token_renews_nothing_and_closes_nothing() {
+    let hub = Hub::start(WITH_TOKENS);
+    let mut socket = hub.socket(&format!("/ws?room=&token={}", token_of("alice")));
+    for (bad, code) in [
+        ("no token".to_owned(), "unauthorized"),
+        (token(&json!({ "sub": "alice", "exp": now() - 1 })), "unauthorized"),
+        (token_of("mallory"), "forbidden"),
+    ] {
+        socket.say(&json!({ "type": "token", "token": bad, "ref": 1 }));
+        assert_eq!(socket.hear_type("error")["code"], code, "{bad}");
+    }
+    socket.say(&json!({ "type": "ping", "ref": 2 }));
+    assert_eq!(socket.hear_type("pong")["ref"], 2);
+}
+
+#[test]
+fn a_stream_that_the_server_side_ended_is_told_to_stay_away() {
+    let hub = Hub::start(WITH_TOKENS);
+    let alice = format!("Bearer {}", token_of("alice"));
+    let headers = [("Authorization", alice.as_str())];
+    let mut stream = hub.get("/sse", &headers);
+    assert_eq!(stream.status, 200);
+    assert_eq!(hub.send("POST", "/api/disconnect", &[], r#"{"user":"alice"}"#).text(), r#"{"connections":1}"#);
+    assert!(stream.hears("id: callboard:disconnected") && stream.hears("event: callboard:disconnected"));
+    assert!(!stream.hears("anything more than its data"));
+    // An EventSource returns with its last id; a page that is loaded anew has none.
+    let returning = [headers[0], ("Last-Event-ID", "callboard:disconnected")];
+    assert_eq!(hub.get("/sse", &returning).status, 204);
+    assert_eq!(hub.get("/sse?lastEventId=callboard:disconnected", &headers).status, 204);
+    assert_eq!(hub.send("POST", "/sse", &headers, "Last-Event-ID=callboard%3Adisconnected").status, 204);
+    assert_eq!(hub.get("/sse", &headers).status, 200);
+    let mut socket = hub.socket(&format!("/ws?token={}", token_of("bob")));
+    socket.hear_type("joined");
+    hub.send("POST", "/api/disconnect", &[], r#"{"user":"bob"}"#);
+    assert_eq!(socket.hear(), Err((1000, "disconnected".to_owned())));
+}

@@ -1,0 +1,191 @@
+//! Forward auth, asked of an application that the tests play.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use serde_json::json;
+
+use super::support::{Hub, eventually, now};
+
+/// Answers each request by its cookie, when it may.
+struct Application {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Application {
+    fn start(answer: fn(&str) -> String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let this = Self {
+            address: listener.local_addr().expect("an address"),
+            asked: Arc::default(),
+            gate: Arc::new((Mutex::new(true), Condvar::new())),
+        };
+        let (asked, gate) = (Arc::clone(&this.asked), Arc::clone(&this.gate));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (asked, gate) = (Arc::clone(&asked), Arc::clone(&gate));
+                thread::spawn(move || serve(stream, &asked, &gate, answer));
+            }
+        });
+        this
+    }
+
+    fn config(&self, more: &str) -> String {
+        format!("[auth.forward]\nurl = 'http://{}/callboard/auth/'\n{more}", self.address)
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn open(&self, is_open: bool) {
+        *self.gate.0.lock().expect("the gate") = is_open;
+        self.gate.1.notify_all();
+    }
+}
+
+fn serve(mut stream: TcpStream, asked: &AtomicUsize, (is_open, opened): &(Mutex<bool>, Condvar), answer: fn(&str) -> String) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        asked.fetch_add(1, Ordering::SeqCst);
+        drop(opened.wait_while(is_open.lock().expect("the gate"), |is_open| !*is_open));
+        if stream.write_all(answer(&head).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn response(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn by_cookie(head: &str) -> String {
+    let session = head.lines().find_map(|line| line.strip_prefix("cookie: session=")).unwrap_or_default();
+    match session {
+        "alice" => response("200 OK", "Content-Type: application/json\r\n", r#"{"user":"alice","join":["team/*"],"publish":[]}"#),
+        "short" => response("200 OK", "", &json!({ "user": "short", "expires_at": now() + 2 }).to_string()),
+        "headers" => response("200 OK", "X-User: bob\r\nX-Rooms: team/7, other\r\n", ""),
+        "nobody" => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+        "forbidden" => response("403 Forbidden", "", ""),
+        "login" => response("302 Found", "Location: /login\r\n", ""),
+        "broken" => response("500 Internal Server Error", "", r#"{"user":"alice"}"#),
+        "page" => response("200 OK", "", "<html>please log in</html>"),
+        _ => response("401 Unauthorized", "", ""),
+    }
+}
+
+const TEAM: &str = "[[room]]\nmatch = 'team/*'\njoin = 'granted'";
+
+#[test]
+fn the_application_says_who_a_client_is() {
+    let application = Application::start(by_cookie);
+    let hub = Hub::start(&application.config(TEAM));
+    for (session, room, status) in [
+        ("alice", "team/7", 200),
+        ("headers", "team/7", 200),
+        ("headers", "team/8", 403),
+        ("nobody", "open", 200),
+        ("nobody", "team/7", 403),
+        ("forbidden", "open", 403),
+        ("unknown", "open", 401),
+        ("login", "open", 503),
+        ("broken", "open", 503),
+        ("page", "open", 503),
+    ] {
+        let cookie = format!("session={session}");
+        let answer = hub.get(&format!("/sse?room={room}"), &[("Cookie", &cookie)]);
+        assert_eq!(answer.status, status, "{session} {room}");
+        if status == 503 {
+            let seconds: u32 = answer.header("retry-after").expect("when to come back").parse().expect("seconds");
+            assert!((1..=5).contains(&seconds));
+            assert_eq!(answer.error_code(), "auth_unavailable");
+        }
+        let welcome = if status == 200 { 101 } else { status };
+        // On a WebSocket the room is joined afterwards, so only the identity decides here.
+        if room == "open" || status == 200 {
+            assert_eq!(hub.handshake(&format!("/ws?room={room}"), &[("Cookie", &cookie)]).status, welcome, "{session} {room}");
+        }
+    }
+    let before = application.asked();
+    assert_eq!(hub.get("/sse", &[]).status, 200);
+    assert_eq!(application.asked(), before, "who brings nothing is not asked about");
+}
+
+#[test]
+fn a_thousand_tabs_of_one_session_are_one_question() {
+    let application = Application::start(by_cookie);
+    let hub = Hub::start(&application.config("timeout = '30s'"));
+    application.open(false);
+    let mut streams: Vec<_> = (0..300).map(|_| hub.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(b"GET /sse HTTP/1.1\r\nHost: hub\r\nCookie: session=alice\r\n\r\n").expect("a request");
+    }
+    eventually("the question", || (application.asked() == 1).then_some(()));
+    application.open(true);
+    for stream in streams {
+        assert_eq!(super::support::Answer::read(stream).status, 200);
+    }
+    assert_eq!(hub.get("/sse", &[("Cookie", "session=alice")]).status, 200);
+    assert_eq!(application.asked(), 1);
+    assert_eq!(hub.get("/sse", &[("Cookie", "session=headers")]).status, 200);
+    assert_eq!(application.asked(), 2);
+}
+
+#[test]
+fn an_application_that_is_down_ends_nobody_and_lets_nobody_in() {
+    let application = Application::start(by_cookie);
+    let hub = Hub::start(&application.config("timeout = '200ms'\ncache = '0s'"));
+    let mut stream = hub.get("/sse?room=r", &[("Cookie", "session=alice")]);
+    assert_eq!(stream.status, 200);
+    application.open(false);
+    assert_eq!(hub.get("/sse?room=r", &[("Cookie", "session=alice")]).status, 503);
+    hub.publish("r", &json!("still here"));
+    assert!(stream.hears("still here"));
+    application.open(true);
+    eventually("it is asked again", || (hub.get("/sse?room=r", &[("Cookie", "session=alice")]).status == 200).then_some(()));
+}
+
+#[test]
+fn what_the_application_limits_in_time_ends() {
+    let application = Application::start(by_cookie);
+    let hub = Hub::start(&application.config(""));
+    let mut stream = hub.get("/sse", &[("Cookie", "session=short")]);
+    assert_eq!(stream.status, 200);
+    assert!(!stream.hears("an end, and nothing else"));
+}
+
+/// A document with one shared key, as an issuer for the hub alone might publish it.
+fn document(_: &str) -> String {
+    let key = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, super::support::SECRET);
+    response("200 OK", "", &json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "one", "k": key }] }).to_string())
+}
+
+#[test]
+fn keys_are_fetched_at_start_and_not_for_every_unknown_kid() {
+    let issuer = Application::start(document);
+    let hub = Hub::start(&format!("[auth.jwt]\njwks = 'http://{}/jwks.json'", issuer.address));
+    let token = super::support::token_of("alice");
+    eventually("the keys are here", || (hub.get(&format!("/sse?token={token}"), &[]).status == 200).then_some(()));
+    let header = jsonwebtoken::Header { kid: Some("two".to_owned()), ..jsonwebtoken::Header::default() };
+    let key = jsonwebtoken::EncodingKey::from_secret(super::support::SECRET.as_bytes());
+    let unknown = jsonwebtoken::encode(&header, &json!({ "sub": "alice", "exp": now() + 60 }), &key).expect("it signs");
+    for _ in 0..10 {
+        assert_eq!(hub.get(&format!("/sse?token={unknown}"), &[]).status, 401);
+    }
+    assert_eq!(issuer.asked(), 1);
+}

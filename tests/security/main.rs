@@ -1,0 +1,13 @@
+//! The hub as a process, facing the internet: who is let in, who is not, and what a hostile client can do to its neighbours.
+
+mod expiry;
+mod forward;
+mod limits;
+mod malformed;
+mod origins;
+mod reload;
+mod rules;
+mod secrets;
+mod support;
+mod tls;
+mod tokens;
