@@ -81,6 +81,11 @@ impl Journal {
         true
     }
 
+    /// Everything after it is written, or waits here.
+    pub fn since(&self) -> Option<Position> {
+        self.runs.back().map(|run| run.since)
+    }
+
     pub fn len(&self) -> usize {
         self.runs.iter().map(|run| run.entries.len()).sum()
     }

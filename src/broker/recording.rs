@@ -125,6 +125,11 @@ impl Recording {
         }
     }
 
+    /// Where the numbering began, if it did.
+    pub fn begun(&self) -> Option<Position> {
+        self.numbering().map(Numbering::since)
+    }
+
     /// Where the room stands, if it is numbered, and since when it has been.
     pub fn place(&self, timeline: &Timeline) -> Option<(Position, Position)> {
         self.numbering().map(|numbering| (timeline.position_of(numbering), numbering.since()))

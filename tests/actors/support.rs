@@ -14,7 +14,10 @@ use bytes::Bytes;
 use callboard::{
     actors::{
         Outbox, RoomRegistry,
-        messages::{BrokerError, Connect, Deliver, Feed, Join, Publish, Published, Refusal, Subscribe, Tell, Unsubscribe},
+        messages::{
+            BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Refusal, Replay, Replayed, Subscribe, Tell,
+            Unsubscribe,
+        },
         outbox::OutboxLimits,
         receipt::Receipt,
         registry::{Bridge, RegistryParts},
@@ -309,6 +312,15 @@ impl Handler<Publish> for ProbeBridge {
     }
 }
 
+/// Nothing was missed, in a room without numbers.
+impl Handler<Replay> for ProbeBridge {
+    type Result = Replayed;
+
+    fn handle(&mut self, _: Replay, _: &mut Context<Self>) -> Replayed {
+        Replayed::default()
+    }
+}
+
 pub fn refused() -> BrokerError {
     BrokerError::Refused("NOPERM".into())
 }
@@ -355,7 +367,12 @@ impl House {
         let metrics = Metrics::new();
         let parts = RegistryParts {
             config: Arc::new(config),
-            bridge: Bridge { subscribe: bridge.clone().recipient(), unsubscribe: bridge.clone().recipient(), publish: bridge.recipient() },
+            bridge: Bridge {
+                subscribe: bridge.clone().recipient(),
+                unsubscribe: bridge.clone().recipient(),
+                publish: bridge.clone().recipient(),
+                replay: bridge.recipient(),
+            },
             metrics: metrics.clone(),
             lifeline,
         };
@@ -415,8 +432,8 @@ impl House {
 }
 
 pub fn joining(guest: &Guest, name: &str) -> Join {
-    let greeting = Encoding::WebSocket.reply(&Reply::Joined { room: room(name), reference: Default::default() });
-    Join { connection: guest.id, room: room(name), greeting }
+    let greeting = Encoding::WebSocket.reply(&Reply::Joined { room: room(name), id: None, reference: Default::default() });
+    Join { connection: guest.id, room: room(name), since: None, greeting: greeting.map(Greeting::Ready) }
 }
 
 pub fn joined(name: &str) -> Value {

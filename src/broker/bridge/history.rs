@@ -42,7 +42,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const REPORT: Duration = Duration::from_secs(5);
 /// A node that has begun to number a room holds its writes back for so long: the older entries of a slower node would be
 /// refused behind them.
-const GRACE: Duration = Duration::from_millis(1500);
+/// Shorter than [`PROOF`], so that who comes back meanwhile hears no gap.
+const GRACE: Duration = Duration::from_millis(300);
 /// How long the reports of other nodes are waited for before a hole is called a hole.
 const PROOF: [Duration; 5] = [
     Duration::from_millis(20),
@@ -221,7 +222,8 @@ impl RedisBridge {
     /// Fetches what other nodes have recorded while this one was cut off.
     fn catch_up(&mut self, target: Target, after: Position, ctx: &mut Context<Self>) {
         let Some(fetch) = self.fetch(&target, after) else { return };
-        let since = fetch.since;
+        let since = self.routes.get(&target).and_then(|route| route.recording.as_ref()).and_then(|recording| recording.begun());
+        let Some(since) = since else { return };
         ctx.spawn(fetch.run().into_actor(self).map(move |fetched, bridge, _| bridge.caught_up(&target, after, since, fetched)));
     }
 
@@ -262,6 +264,8 @@ impl RedisBridge {
     fn fetch(&self, target: &Target, after: Position) -> Option<Fetch> {
         let recording = self.routes.get(target)?.recording.as_ref()?;
         let (here, since) = recording.place(&self.desk.timeline)?;
+        // What the journal gave up is nowhere.
+        let since = recording.journal.as_ref().and_then(|journal| journal.since()).map_or(since, |kept| kept.max(since));
         let Target::Room(room) = target.clone() else { return None };
         let own = recording.ring().after(after).filter_map(|publication| Some((publication.point?.position, Arc::clone(publication))));
         Some(Fetch {
@@ -281,7 +285,7 @@ impl RedisBridge {
     }
 
     /// What can be told without asking anybody, or else the question.
-    fn recall(&mut self, Replay { room, since }: Replay) -> Result<Replayed, (Fetch, Replayed)> {
+    fn recall(&mut self, Replay { room, since }: Replay) -> Result<Replayed, Box<(Fetch, Replayed)>> {
         let target = Target::Room(room);
         let key = self.desk.key;
         let is_resumed = since.is_some();
@@ -309,7 +313,7 @@ impl RedisBridge {
             return Ok(replayed);
         }
         match self.fetch(&target, after) {
-            Some(fetch) => Err((fetch, replayed)),
+            Some(fetch) => Err(Box::new((fetch, replayed))),
             None => {
                 let ring = self.routes.get(&target).and_then(|route| route.recording.as_ref()).map(|recording| recording.ring());
                 replayed.missed = ring.map(|ring| ring.after(after).cloned().collect()).unwrap_or_default();
@@ -502,7 +506,7 @@ impl Handler<Replay> for RedisBridge {
                 count(&replayed);
                 return Box::pin(future::ready(replayed));
             }
-            Err(asked) => asked,
+            Err(asked) => *asked,
         };
         Box::pin(async move {
             let after = fetch.after;
