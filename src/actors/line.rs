@@ -21,6 +21,8 @@ use super::{
     socket::Socket,
 };
 
+/// How long a client may leave its goodbye unread: it was told why it goes, or never will be.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client may take to close its side after the goodbye.
 const LINGER: Duration = Duration::from_secs(1);
 /// Read at once; the buffer is one per thread, so that an idle connection has none.
@@ -61,8 +63,12 @@ impl Line {
                 self.timer = None;
                 return false;
             };
-            let deadline = since + self.stall_limit;
+            let limit = if self.outbox.is_finishing() { self.stall_limit.min(GOODBYE_PATIENCE) } else { self.stall_limit };
+            let deadline = since + limit;
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if timer.deadline() > deadline {
+                timer.as_mut().reset(deadline);
+            }
             if timer.as_mut().poll_elapsed(cx).is_pending() {
                 return false;
             }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::protocol::{CloseReason, ConnectionId, ErrorCode, RoomName, Target};
 
-/// A drain says goodbye to a share of the connections this often.
+/// A drain says goodbye to a share of the connections at most this often.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
 
 impl RoomRegistry {
@@ -130,12 +130,14 @@ impl Handler<Drain> for RoomRegistry {
 
     fn handle(&mut self, Drain { over }: Drain, _: &mut Context<Self>) -> Self::Result {
         let outboxes: Vec<Arc<Outbox>> = self.connections.values().map(|client| Arc::clone(&client.outbox)).collect();
-        let steps = (over.as_millis() / DRAIN_STEP.as_millis()).max(1);
-        let share = outboxes.len().div_ceil(usize::try_from(steps).unwrap_or(usize::MAX)).max(1);
+        let most_steps = usize::try_from(over.as_millis() / DRAIN_STEP.as_millis()).unwrap_or(usize::MAX);
+        let steps = outboxes.len().clamp(1, most_steps.max(1));
+        let share = outboxes.len().div_ceil(steps).max(1);
+        let pause = over / u32::try_from(steps).unwrap_or(u32::MAX);
         let farewells = async move {
             for some in outboxes.chunks(share) {
                 some.iter().for_each(|outbox| outbox.close(CloseReason::Draining));
-                tokio::time::sleep(DRAIN_STEP).await;
+                tokio::time::sleep(pause).await;
             }
         };
         Box::pin(farewells.into_actor(self))

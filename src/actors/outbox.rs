@@ -357,6 +357,11 @@ impl Outbox {
         self.lock().phase == Phase::Ended
     }
 
+    /// The goodbye is queued.
+    pub fn is_finishing(&self) -> bool {
+        self.lock().phase == Phase::Finishing
+    }
+
     /// The goodbye, and all before it, is with the kernel.
     pub fn is_finished(&self) -> bool {
         let state = self.lock();

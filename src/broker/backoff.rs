@@ -17,7 +17,7 @@ impl Backoff {
     }
 
     /// Between half and all of the doubled wait: nodes that lost the broker together must not return together.
-    pub fn pause(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let doubled = FIRST.saturating_mul(1 << self.attempts.min(16)).min(LONGEST);
         self.attempts = self.attempts.saturating_add(1);
         let share = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
@@ -33,11 +33,11 @@ mod tests {
     fn the_wait_doubles_up_to_its_bound_and_begins_anew() {
         let mut backoff = Backoff::default();
         for doubled in [50, 100, 200, 400, 800, 800, 800] {
-            let wait = backoff.pause();
+            let wait = backoff.next_wait();
             let range = Duration::from_millis(doubled / 2)..=Duration::from_millis(doubled);
             assert!(range.contains(&wait), "{wait:?} is not in {range:?}");
         }
         backoff.reset();
-        assert!(backoff.pause() <= FIRST);
+        assert!(backoff.next_wait() <= FIRST);
     }
 }

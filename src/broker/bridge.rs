@@ -5,26 +5,31 @@
 //! a wake-up), and lives as long as the process. What it carries over is a [`Link`]: Redis, or the embedded broker.
 
 mod history;
+mod receipts;
+mod route;
 
 use std::{collections::HashMap, hash::BuildHasher, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, prelude::SendError};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 use bytes::Bytes;
 use foldhash::fast::{FixedState, RandomState};
 use futures_util::future;
-use smallvec::SmallVec;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
 
-use self::history::HistoryDesk;
+use self::{
+    history::HistoryDesk,
+    receipts::Receipts,
+    route::{ChannelState, Route},
+};
 use super::{
     link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused},
-    recording::{Origin, Recording},
+    recording::Origin,
 };
 use crate::{
-    actors::{
-        messages::{BridgeRestored, BrokerError, Deliver, Feed, Publish, Published, Subscribe, Unsubscribe},
-        receipt::Receipt,
-    },
+    actors::messages::{BridgeRestored, BrokerError, Deliver, Publish, Published, Subscribe, Unsubscribe},
     config::Config,
     lifeline::{Lifeline, Readiness},
     metrics::Metrics,
@@ -32,12 +37,10 @@ use crate::{
         Target,
         dialect::{Delivery, Emit, callboard},
         resume::ResumeKey,
-        source::{Decoded, Destination, Sources},
+        source::{Decoded, Destination, Sources, Standing},
     },
 };
 
-/// How long a publisher waits to hear how many connections took its event.
-const RECEIPT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a source's unreadable payloads are logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -72,109 +75,31 @@ pub struct RedisBridge {
     desk: HistoryDesk,
     /// Whose route a subscribed channel is of. A channel has one owner: the first source that matches decides.
     owners: HashMap<Arc<str>, Target, RandomState>,
-    /// Publications of this node whose publishers wait to hear who took them, by event id.
-    receipts: HashMap<Box<str>, Pending, RandomState>,
+    /// What the publishers on this node wait for.
+    receipts: Receipts,
+    /// One for each publish on its way: a broker that doesn't answer must not heap them up.
+    permits: Arc<Semaphore>,
     /// When each source's unreadable payloads were last logged.
     logged: HashMap<usize, Instant>,
     is_up: bool,
-}
-
-/// Where the publications of one room or user go.
-struct Route {
-    feeds: SmallVec<[Feed; 2]>,
-    channels: SmallVec<[(Arc<str>, ChannelState); 2]>,
-    waiting: Vec<oneshot::Sender<Result<(), BrokerError>>>,
-    /// It was whole when the link went down.
-    is_torn: bool,
-    /// Of a room with history.
-    recording: Option<Box<Recording>>,
-}
-
-impl Route {
-    fn new(channels: &[Arc<str>]) -> Self {
-        Self {
-            feeds: SmallVec::new(),
-            channels: channels.iter().map(|channel| (Arc::clone(channel), ChannelState::Asked)).collect(),
-            waiting: Vec::new(),
-            is_torn: false,
-            recording: None,
-        }
-    }
-
-    fn set(&mut self, channel: &str, state: ChannelState) {
-        if let Some((_, known)) = self.channels.iter_mut().find(|(known, _)| **known == *channel) {
-            *known = state;
-        }
-    }
-
-    /// What the broker made of it; `None` while an answer is missing. A room is served if any of its channels is: an ACL may
-    /// well allow the native ones alone.
-    fn outcome(&self) -> Option<Result<(), BrokerError>> {
-        if self.channels.iter().any(|(_, state)| *state == ChannelState::Asked) {
-            return None;
-        }
-        let refused = |state: &ChannelState| match state {
-            ChannelState::Refused(error) => Some(error.clone()),
-            ChannelState::Asked | ChannelState::Confirmed => None,
-        };
-        match self.channels.iter().map(|(_, state)| refused(state)).collect::<Option<Vec<_>>>() {
-            Some(errors) => Some(Err(BrokerError::Refused(errors.into_iter().next().unwrap_or_default()))),
-            None => Some(Ok(())),
-        }
-    }
-
-    /// Hands a publication to each worker that has members.
-    fn fan_out(&self, delivery: &Deliver, metrics: &Metrics) {
-        for feed in &self.feeds {
-            match feed.deliver_to.try_send(delivery.clone()) {
-                Ok(()) => {}
-                Err(SendError::Full(_)) => {
-                    feed.miss(1);
-                    metrics.mailbox_full("group");
-                }
-                // The registry has let it go and the unsubscription is on its way.
-                Err(SendError::Closed(_)) => {}
-            }
-        }
-    }
-
-    /// Answers those who wait, if it is known what to. Who joins a room with history is told when its events have numbers.
-    fn settle(&mut self) {
-        let is_numbered = self.recording.as_ref().is_none_or(|recording| recording.is_numbered());
-        if let Some(outcome) = self.outcome().filter(|outcome| is_numbered || outcome.is_err()) {
-            for waiting in self.waiting.drain(..) {
-                // Who asked may be gone.
-                let _ = waiting.send(outcome.clone());
-            }
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum ChannelState {
-    Asked,
-    Confirmed,
-    Refused(String),
-}
-
-struct Pending {
-    receipt: Receipt,
-    /// Channels of ours on which it has yet to come down.
-    expected: usize,
+    /// It was up once, so the next time is a return.
+    was_up: bool,
 }
 
 impl RedisBridge {
     pub fn new(parts: BridgeParts) -> Self {
         Self {
+            permits: Arc::new(Semaphore::new(parts.mailbox.min(Semaphore::MAX_PERMITS))),
             sources: Rc::new(parts.sources.clone()),
             desk: HistoryDesk::new(parts.key),
             parts,
             link: None,
             routes: HashMap::default(),
             owners: HashMap::default(),
-            receipts: HashMap::default(),
+            receipts: Receipts::default(),
             logged: HashMap::new(),
             is_up: false,
+            was_up: false,
         }
     }
 
@@ -190,6 +115,19 @@ impl RedisBridge {
             Target::User(user) => ("user", user.as_str()),
         };
         Arc::from(format!("{}:{kind}:{name}", self.parts.prefix))
+    }
+
+    /// The name of the source that a channel is of.
+    fn label_of(&self, channel: &str) -> Option<Arc<str>> {
+        self.sources.decode(channel, &[]).map(|decoded| decoded.label)
+    }
+
+    fn is_standing(&self, channel: &str) -> bool {
+        self.label_of(channel).is_some_and(|label| {
+            self.sources.standing().iter().any(|standing| match standing {
+                Standing::Channel(text) | Standing::Pattern(text) => *text == label,
+            })
+        })
     }
 
     /// Fans one message out.
@@ -215,11 +153,43 @@ impl RedisBridge {
         }
     }
 
+    /// The broker has answered for these channels. Before the link is up nobody is told: nothing is proven yet.
+    fn note(&mut self, channels: &[Arc<str>], state: &ChannelState) {
+        for channel in channels {
+            let Some(target) = self.owners.get(channel).cloned() else { continue };
+            let Some(route) = self.routes.get_mut(&target) else { continue };
+            route.set(channel, state.clone());
+            if self.is_up {
+                route.settle();
+                self.ask_for_marker(&target);
+            }
+        }
+    }
+
+    /// Remembers that a publisher waits; `None` if nothing of it will come down here.
+    fn expect_receipt(
+        &mut self,
+        id: &str,
+        targets: &[Target],
+        channels: &[Arc<str>],
+        ctx: &mut Context<Self>,
+    ) -> Option<oneshot::Receiver<usize>> {
+        let is_ours = |(target, channel): &(&Target, &Arc<str>)| self.routes.get(*target).is_some_and(|route| route.is_confirmed(channel));
+        let expected = targets.iter().zip(channels).filter(is_ours).count();
+        if expected == 0 || !self.is_up {
+            return None;
+        }
+        let id: Box<str> = id.into();
+        let told = self.receipts.expect(id.clone(), expected);
+        ctx.run_later(receipts::PATIENCE, move |bridge, _| bridge.receipts.give_up(&id));
+        Some(told)
+    }
+
     fn deliver(&mut self, label: &Arc<str>, emit: Emit<Destination>, origin: Origin<'_>) {
         let Destination::Target(target) = &emit.to else { return };
         let Some(route) = self.routes.get_mut(target) else { return };
         self.parts.metrics.published(label).inc();
-        let receipt = emit.event.id.as_deref().and_then(|id| take_receipt(&mut self.receipts, id));
+        let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id));
         let publication = history::publication(target.clone(), emit);
         let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
         match &mut route.recording {
@@ -236,24 +206,14 @@ impl RedisBridge {
 
     /// Nobody listens to it any more.
     fn close_route(&mut self, target: &Target) {
-        let Some(mut route) = self.routes.remove(target) else { return };
+        let Some(route) = self.routes.remove(target) else { return };
         route.recording.iter().for_each(|recording| self.desk.close(recording));
-        let channels: Vec<Arc<str>> = route.channels.drain(..).map(|(channel, _)| channel).collect();
+        let channels = route.channels();
         channels.iter().for_each(|channel| _ = self.owners.remove(channel));
         if let Some(link) = &mut self.link {
             link.unsubscribe(channels);
         }
     }
-}
-
-/// The receipt for one more channel on which the publication came down; gone after the last.
-fn take_receipt(receipts: &mut HashMap<Box<str>, Pending, RandomState>, id: &str) -> Option<Receipt> {
-    let pending = receipts.get_mut(id)?;
-    pending.expected -= 1;
-    if pending.expected == 0 {
-        return receipts.remove(id).map(|pending| pending.receipt);
-    }
-    Some(pending.receipt.clone())
 }
 
 fn random_id() -> Result<Box<str>, BrokerError> {
@@ -288,13 +248,24 @@ impl Handler<Inbound> for RedisBridge {
 impl Handler<InboundLost> for RedisBridge {
     type Result = ();
 
+    #[expect(clippy::disallowed_methods, reason = "once per overflow, and it must not be lost")]
     fn handle(&mut self, InboundLost { channels }: InboundLost, _: &mut Context<Self>) {
         self.parts.metrics.broker_gaps().inc();
         for (channel, count) in channels {
-            let Some(target) = self.owners.get(&channel) else { continue };
-            if let Some(route) = self.routes.get(target) {
-                self.parts.metrics.published("lost").inc_by(count);
-                route.feeds.iter().for_each(|feed| feed.miss(count));
+            match self.owners.get(&channel).and_then(|target| self.routes.get(target)) {
+                Some(route) => {
+                    if let Some(label) = self.label_of(&channel) {
+                        self.parts.metrics.published(&label).inc_by(count);
+                    }
+                    route.feeds.iter().for_each(|feed| feed.miss(count));
+                }
+                // Its payloads named their rooms, and they are lost: it could have been any.
+                None if self.is_standing(&channel) => {
+                    let targets = self.routes.keys().cloned().collect();
+                    self.parts.reports.restored.do_send(BridgeRestored { targets });
+                }
+                // Unsubscribed since.
+                None => {}
             }
         }
     }
@@ -304,14 +275,7 @@ impl Handler<Confirmed> for RedisBridge {
     type Result = ();
 
     fn handle(&mut self, Confirmed { channels }: Confirmed, _: &mut Context<Self>) {
-        for channel in channels {
-            let Some(target) = self.owners.get(&channel).cloned() else { continue };
-            if let Some(route) = self.routes.get_mut(&target) {
-                route.set(&channel, ChannelState::Confirmed);
-                route.settle();
-                self.ask_for_marker(&target);
-            }
-        }
+        self.note(&channels, &ChannelState::Confirmed);
     }
 }
 
@@ -319,14 +283,7 @@ impl Handler<Refused> for RedisBridge {
     type Result = ();
 
     fn handle(&mut self, Refused { channels, error }: Refused, _: &mut Context<Self>) {
-        for channel in channels {
-            let Some(target) = self.owners.get(&channel).cloned() else { continue };
-            if let Some(route) = self.routes.get_mut(&target) {
-                route.set(&channel, ChannelState::Refused(error.clone()));
-                route.settle();
-                self.ask_for_marker(&target);
-            }
-        }
+        self.note(&channels, &ChannelState::Refused(error));
     }
 }
 
@@ -335,12 +292,23 @@ impl Handler<LinkUp> for RedisBridge {
 
     fn handle(&mut self, LinkUp: LinkUp, ctx: &mut Context<Self>) {
         self.is_up = true;
+        if std::mem::replace(&mut self.was_up, true) {
+            self.parts.metrics.broker_reconnects().inc();
+        }
         self.parts.readiness.set_broker_up(true);
         self.parts.metrics.broker_up().set(1);
-        let torn = self.routes.iter_mut().filter_map(|(target, route)| std::mem::take(&mut route.is_torn).then(|| target.clone()));
-        let torn = torn.collect();
-        let recorded = self.routes.iter().filter(|(_, route)| route.recording.is_some()).map(|(target, _)| target.clone());
-        recorded.collect::<Vec<_>>().iter().for_each(|target| self.ask_for_marker(target));
+        let mut torn = Vec::new();
+        let mut recorded = Vec::new();
+        for (target, route) in &mut self.routes {
+            route.settle();
+            if std::mem::take(&mut route.is_torn) {
+                torn.push(target.clone());
+            }
+            if route.recording.is_some() {
+                recorded.push(target.clone());
+            }
+        }
+        recorded.iter().for_each(|target| self.ask_for_marker(target));
         self.restore(torn, ctx);
     }
 }
@@ -355,10 +323,9 @@ impl Handler<LinkDown> for RedisBridge {
         self.parts.readiness.set_broker_up(false);
         self.parts.metrics.broker_up().set(0);
         self.parts.metrics.broker_gaps().inc();
-        self.parts.metrics.broker_reconnects().inc();
         for route in self.routes.values_mut() {
             route.is_torn |= matches!(route.outcome(), Some(Ok(())));
-            route.channels.iter_mut().for_each(|(_, state)| *state = ChannelState::Asked);
+            route.ask_again();
             route.recording.iter_mut().for_each(|recording| recording.lose(&self.desk.timeline));
         }
         self.desk.lose();
@@ -372,7 +339,7 @@ impl Handler<Subscribe> for RedisBridge {
         let (waiting, answered) = oneshot::channel();
         let mut asked = Vec::new();
         let route = self.routes.entry(target.clone()).or_insert_with(|| {
-            asked = self.parts.sources.channels_of(&target);
+            asked = self.sources.channels_of(&target);
             let mut route = Route::new(&asked);
             if let Target::Room(room) = &target {
                 let limits = self.parts.config.rule_for(room).history;
@@ -380,18 +347,27 @@ impl Handler<Subscribe> for RedisBridge {
             }
             route
         });
+        // Somebody may have changed the ACL since.
+        if let Some(Err(_)) = route.outcome() {
+            asked = route.ask_again();
+        }
+        route.waiting.retain(|waiting| !waiting.is_closed());
         route.feeds.retain(|known| known.worker != feed.worker);
         route.feeds.push(feed);
         route.waiting.push(waiting);
-        route.settle();
+        if self.is_up {
+            route.settle();
+        }
         for channel in &asked {
             self.owners.insert(Arc::clone(channel), target.clone());
         }
         if let (Some(link), false) = (&mut self.link, asked.is_empty()) {
             link.subscribe(asked);
         }
-        // A room that lives on standing channels alone is subscribed already.
-        self.ask_for_marker(&target);
+        if self.is_up {
+            // A room that lives on standing channels alone is subscribed already.
+            self.ask_for_marker(&target);
+        }
         Box::pin(async move { answered.await.unwrap_or(Err(BrokerError::Unavailable)) })
     }
 }
@@ -466,24 +442,20 @@ impl RedisBridge {
             Ok(id) => id,
             Err(error) => return Box::pin(future::ready(Err(error))),
         };
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return Box::pin(future::ready(Err(BrokerError::Overloaded)));
+        };
         event.id = Some(id.clone());
         let key = (targets.len() > 1).then(|| duplicate_key(&id));
         let payload = Bytes::from(callboard::encode(&event, &except, key));
-        let expected = targets.iter().filter(|target| self.routes.contains_key(*target)).count();
-        let told = (expected > 0 && self.is_up).then(|| {
-            let (receipt, told) = Receipt::new();
-            self.receipts.insert(id.clone(), Pending { receipt, expected });
-            let id = id.clone();
-            ctx.run_later(RECEIPT_PATIENCE, move |bridge, _| _ = bridge.receipts.remove(&id));
-            told
-        });
-        let channels = targets.iter().map(|target| self.native_channel(target)).collect();
+        let channels: Vec<_> = targets.iter().map(|target| self.native_channel(target)).collect();
+        let told = self.expect_receipt(&id, &targets, &channels, ctx);
         let Some(link) = &mut self.link else { return Box::pin(future::ready(Err(BrokerError::Unavailable))) };
         let sent = link.publish(channels, payload);
         Box::pin(async move {
             sent.await?;
+            drop(permit);
             let delivered = match told {
-                // A receipt that is given up tells what it has counted.
                 Some(told) => told.await.unwrap_or_default(),
                 None => 0,
             };

@@ -10,11 +10,12 @@ use crate::protocol::resume::RoomHash;
 
 /// Between two markers.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+/// With so many markers missing when the next is due, the subscription is dead, whatever TCP says. Markers are counted and not
+/// time, because a thread that was held up for long has proven nothing against Redis.
+const MISSING: usize = 2;
+
 /// Wishes for a marker out of turn are granted together, so long after the first.
 pub const COALESCE: Duration = Duration::from_millis(10);
-/// With two markers missing the subscription is dead, whatever TCP says.
-const PATIENCE: Duration = Duration::from_millis(2500);
-
 /// Publishes `node:number:ms:ticket:rooms`, as one step with the reading of Redis' time (EVAL).
 pub const MARKER_SCRIPT: &str = include_str!("redis/mark.lua");
 
@@ -28,14 +29,19 @@ pub fn tail(ticket: u64, rooms: &[RoomHash]) -> String {
 #[derive(Debug)]
 pub struct Clock {
     node: String,
+    /// Never begins anew, so that a late marker of an earlier connection is not taken for one of this.
     number: u64,
     sent: VecDeque<(u64, Instant)>,
-    proven_at: Instant,
 }
 
 impl Clock {
-    pub fn new(node: &str, now: Instant) -> Self {
-        Self { node: node.to_owned(), number: 0, sent: VecDeque::new(), proven_at: now }
+    pub fn new(node: &str) -> Self {
+        Self { node: node.to_owned(), number: 0, sent: VecDeque::new() }
+    }
+
+    /// A new connection: what was sent over the last one proves nothing of this.
+    pub fn restart(&mut self) {
+        self.sent.clear();
     }
 
     /// The next marker's text, before Redis adds its time.
@@ -60,26 +66,21 @@ impl Clock {
         Some(Marker { ms, ticket: (!is_foreign).then_some(ticket), wanted, is_foreign })
     }
 
-    /// A marker came back, of whichever node; the round trip if it is ours.
+    /// A marker came back, of whichever node; the round trip if it is one that we wait for.
     pub fn see(&mut self, marker: &str, now: Instant) -> Option<Duration> {
         let mut parts = marker.split(':');
         if parts.next() != Some(self.node.as_str()) {
             return None;
         }
         let number: u64 = parts.next()?.parse().ok()?;
-        let mut round_trip = None;
-        while let Some(&(sent, at)) = self.sent.front().filter(|(sent, _)| *sent <= number) {
-            self.sent.pop_front();
-            if sent == number {
-                round_trip = Some(now.duration_since(at));
-            }
-        }
-        self.proven_at = now;
-        round_trip
+        let place = self.sent.iter().position(|(sent, _)| *sent == number)?;
+        // Redis keeps their order: an older one that has not come will not.
+        self.sent.drain(..=place).next_back().map(|(_, at)| now.duration_since(at))
     }
 
-    pub fn is_dead(&self, now: Instant) -> bool {
-        now.duration_since(self.proven_at) > PATIENCE
+    /// To be asked before each marker.
+    pub fn is_dead(&self) -> bool {
+        self.sent.len() >= MISSING
     }
 }
 
@@ -90,20 +91,43 @@ mod tests {
     #[test]
     fn a_subscription_is_dead_when_two_markers_are_missing_and_not_before() {
         let start = Instant::now();
-        let mut clock = Clock::new("n", start);
+        let mut clock = Clock::new("n");
         let marker = clock.next_marker(start);
-        let seen = start + Duration::from_millis(3);
-        assert_eq!(clock.see(&format!("{marker}:1:2"), seen), Some(Duration::from_millis(3)));
-        assert!(!clock.is_dead(seen + 2 * INTERVAL));
-        assert!(clock.is_dead(seen + 3 * INTERVAL));
+        assert_eq!(clock.see(&format!("{marker}:1:2"), start + Duration::from_millis(3)), Some(Duration::from_millis(3)));
+        clock.next_marker(start + INTERVAL);
+        assert!(!clock.is_dead());
+        clock.next_marker(start + 2 * INTERVAL);
+        assert!(clock.is_dead());
+    }
+
+    #[test]
+    fn a_marker_answers_for_the_ones_before_it() {
+        let start = Instant::now();
+        let mut clock = Clock::new("n");
+        clock.next_marker(start);
+        let second = clock.next_marker(start + INTERVAL);
+        assert_eq!(clock.see(&second, start + INTERVAL), Some(Duration::ZERO));
+        assert!(!clock.is_dead());
     }
 
     #[test]
     fn the_markers_of_other_nodes_prove_nothing() {
         let start = Instant::now();
-        let mut clock = Clock::new("n", start);
+        let mut clock = Clock::new("n");
         clock.next_marker(start);
-        assert_eq!(clock.see("other:1:1:2", start + 2 * INTERVAL), None);
-        assert!(clock.is_dead(start + 3 * INTERVAL));
+        clock.next_marker(start);
+        assert_eq!(clock.see("other:1:1:2", start), None);
+        assert!(clock.is_dead());
+    }
+
+    #[test]
+    fn a_late_marker_of_the_last_connection_proves_nothing_of_this_one() {
+        let start = Instant::now();
+        let mut clock = Clock::new("n");
+        let old = clock.next_marker(start);
+        clock.restart();
+        let new = clock.next_marker(start);
+        assert_eq!(clock.see(&old, start), None);
+        assert_eq!(clock.see(&new, start), Some(Duration::ZERO));
     }
 }

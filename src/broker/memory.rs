@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     actors::messages::BrokerError,
-    protocol::{RoomPattern, resume::RoomHash, source::Standing},
+    protocol::{resume::RoomHash, source::Standing},
 };
 
 /// Shared by the link and the RESP listener; both live on the bridge's thread.
@@ -34,7 +34,8 @@ struct Bus {
     /// The last marker's time: each is later than the one before it.
     marked_ms: Cell<u64>,
     channels: RefCell<HashSet<Arc<str>, RandomState>>,
-    patterns: Vec<RoomPattern>,
+    /// What stands before the star of each pattern.
+    prefixes: Vec<Arc<str>>,
 }
 
 pub struct MemoryLink(MemoryBus);
@@ -43,15 +44,15 @@ impl MemoryBus {
     /// `standing`: what every node listens to all the time.
     pub fn new(bridge: Addr<RedisBridge>, standing: Vec<Standing>) -> Self {
         let mut channels = HashSet::default();
-        let mut patterns = Vec::new();
+        let mut prefixes = Vec::new();
         for subscription in standing {
             match subscription {
                 Standing::Channel(channel) => _ = channels.insert(channel),
-                // A Redis pattern of ours only ever has stars.
-                Standing::Pattern(pattern) => patterns.extend(RoomPattern::parse(&pattern)),
+                // A pattern of ours is plain text and one star at its end.
+                Standing::Pattern(pattern) => prefixes.push(Arc::from(pattern.trim_end_matches('*'))),
             }
         }
-        Self(Rc::new(Bus { bridge, marked_ms: Cell::new(0), channels: RefCell::new(channels), patterns }))
+        Self(Rc::new(Bus { bridge, marked_ms: Cell::new(0), channels: RefCell::new(channels), prefixes }))
     }
 
     /// The link for the bridge, which is told that it is up.
@@ -64,7 +65,7 @@ impl MemoryBus {
     /// The channel, shared, if anybody listens to it.
     fn listened(&self, channel: &str) -> Option<Arc<str>> {
         let known = self.0.channels.borrow().get(channel).cloned();
-        known.or_else(|| self.0.patterns.iter().any(|pattern| pattern.matches(channel)).then(|| Arc::from(channel)))
+        known.or_else(|| self.0.prefixes.iter().any(|prefix| channel.starts_with(&**prefix)).then(|| Arc::from(channel)))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::dialect::Dialect;
+
 /// How a python-socketio payload carries an event's arguments: publishers since 5.15.1 send a list, 5.14.0 to 5.15.0 the bare
 /// value, and a payload does not say which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -11,6 +13,10 @@ pub enum SourceData {
     List,
     Raw,
 }
+
+/// What a mistake in `dialect` is answered with.
+const DIALECTS: &str = "expected one of callboard, raw, django-sse, gevent-socketio, flask-sse, django-eventstream, python-socketio, \
+     socket.io-emitter, action-cable, anycable, laravel";
 
 /// One `[[source]]`. The first whose channel matches decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +64,8 @@ impl SourceConfig {
         if self.channel.is_empty() || placeholders > 1 || literal.contains(['{', '}']) || literal.chars().any(char::is_control) {
             return Some(("channel", "expected a channel name with at most one {room} or {user}"));
         }
-        if self.dialect.is_empty() {
-            return Some(("dialect", "expected the name of a dialect"));
+        if self.dialect.parse::<Dialect>().is_err() {
+            return Some(("dialect", DIALECTS));
         }
         match self.room.as_deref() {
             Some(_) if placeholders > 0 => Some(("room", "expected only where the channel has no {room} or {user}")),
@@ -78,4 +84,15 @@ pub(super) fn default_sources(prefix: &str) -> Vec<SourceConfig> {
         SourceConfig::new("sse_{user}", "django-sse"),
         SourceConfig::new("socketio_{room}", "gevent-socketio"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_a_dialect_is_answered_with_all_of_them() {
+        let listed: Vec<&str> = DIALECTS.trim_start_matches("expected one of ").split(", ").collect();
+        assert_eq!(listed, Dialect::ALL.map(Dialect::as_str));
+    }
 }

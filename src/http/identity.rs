@@ -40,10 +40,10 @@ pub async fn identify(request: &HttpRequest, query: &Query, door: &Door) -> Resu
 
 async fn prove(request: &HttpRequest, query: &Query, door: &Door, auth: &Auth) -> Result<Arc<Identity>, ApiError> {
     let forward = door.forward();
-    if auth.jwt.is_some() || forward.is_none() {
-        if let Some(token) = token(request, query, auth) {
-            return Ok(Arc::new(door.keyring.verify(&token).await?));
-        }
+    if (auth.jwt.is_some() || forward.is_none())
+        && let Some(token) = token(request, query, auth)
+    {
+        return Ok(Arc::new(door.keyring.verify(&token).await?));
     }
     match forward.and_then(|forward| Some((forward.credentials(request)?, forward))) {
         Some((credentials, forward)) => {

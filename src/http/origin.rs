@@ -5,7 +5,10 @@
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::header::{self, HeaderValue},
+    http::{
+        header::{self, HeaderValue},
+        uri::Authority,
+    },
 };
 
 use super::error::ApiError;
@@ -21,7 +24,7 @@ pub fn check(request: &HttpRequest, allowed: &[AllowedOrigin]) -> Result<Page, A
     let text = origin.to_str().unwrap_or_default();
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     // HTTP/2 has no Host header but an authority.
-    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default();
+    let host = host.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default();
     if is_allowed(text, host, allowed) {
         Ok(Page(Some(origin.clone())))
     } else {

@@ -1,7 +1,10 @@
 //! What there is one of: the registry, the bridge and its link. Prepared on the main thread, where every mistake of the
 //! configuration shows; started on the first worker's, because each thread that an event crosses costs a wake-up.
 
-use std::{net::TcpListener, sync::Arc};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use actix::{Actor, Addr, AsyncContext};
 
@@ -16,7 +19,7 @@ use crate::{
         bridge::{BridgeParts, RedisBridge, Reports},
         link::Link,
         memory::MemoryBus,
-        redis::{LinkParts, RedisLink},
+        redis::{Connector, LinkParts, RedisLink},
         resp,
     },
     config::{BrokerUrl, Config},
@@ -35,7 +38,8 @@ pub struct Core {
     sources: Sources,
     keyring: Arc<Keyring>,
     forward: Option<Arc<ForwardAuth>>,
-    tls_root: Option<Vec<u8>>,
+    /// The way to Redis; none with the embedded broker.
+    connector: Option<Connector>,
     /// Where the embedded broker takes PUBLISH.
     resp: Option<TcpListener>,
     node: u32,
@@ -50,15 +54,17 @@ pub struct Core {
 
 impl Core {
     pub fn prepare(config: Arc<Config>, readiness: Arc<Readiness>, watch: &Watch, conformance: bool) -> Result<Self, HubError> {
-        if matches!(config.broker.url, BrokerUrl::Cluster(_)) {
-            return Err(HubError::Cluster(config.broker.url.clone()));
-        }
         let read_root = |path: &std::path::PathBuf| std::fs::read(path).map_err(|error| HubError::TlsRoot { path: path.clone(), error });
+        let tls_root = config.broker.tls_ca.as_ref().map(read_root).transpose()?;
+        let connector = match &config.broker.url {
+            BrokerUrl::Memory => None,
+            url => Some(Connector::new(url.clone(), tls_root)?),
+        };
         Ok(Self {
             sources: sources(&config)?,
             keyring: Arc::new(Keyring::new(config.auth.jwt.as_ref())?),
             forward: forward(&config)?,
-            tls_root: config.broker.tls_ca.as_ref().map(read_root).transpose()?,
+            connector,
             resp: listen::open_resp(&config)?,
             node: getrandom::u32().map_err(HubError::Randomness)?,
             key: resume_key().map_err(HubError::Randomness)?,
@@ -71,9 +77,14 @@ impl Core {
         })
     }
 
+    /// Where the embedded broker takes PUBLISH.
+    pub fn resp_address(&self) -> Option<SocketAddr> {
+        self.resp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
     /// Starts it on this thread.
     pub fn start(self) -> Door {
-        let Self { config, sources, key, keyring, forward, tls_root, resp, node, conformance, metrics, readiness, .. } = self;
+        let Self { config, sources, key, keyring, forward, connector, resp, node, conformance, metrics, readiness, .. } = self;
         let bridge_parts = |reports| BridgeParts {
             config: Arc::clone(&config),
             sources: sources.clone(),
@@ -95,7 +106,7 @@ impl Core {
                     bridge.address(),
                     &config,
                     sources.clone(),
-                    LinkSeeds { tls_root, resp, node, key, metrics: metrics.clone() },
+                    LinkSeeds { connector, resp, node, key, metrics: metrics.clone() },
                 ));
                 actor
             });
@@ -133,7 +144,7 @@ fn resume_key() -> Result<ResumeKey, getrandom::Error> {
 }
 
 struct LinkSeeds {
-    tls_root: Option<Vec<u8>>,
+    connector: Option<Connector>,
     resp: Option<TcpListener>,
     node: u32,
     key: ResumeKey,
@@ -141,12 +152,11 @@ struct LinkSeeds {
 }
 
 fn link(bridge: Addr<RedisBridge>, config: &Config, sources: Sources, seeds: LinkSeeds) -> Box<dyn Link> {
-    let LinkSeeds { tls_root, resp, node, key, metrics } = seeds;
+    let LinkSeeds { connector, resp, node, key, metrics } = seeds;
     let standing = sources.standing();
-    if config.broker.url != BrokerUrl::Memory {
+    if let Some(connector) = connector {
         return Box::new(RedisLink::start(LinkParts {
-            url: config.broker.url.clone(),
-            tls_root,
+            connector,
             prefix: config.broker.prefix.clone(),
             standing,
             node: format!("{node:08x}"),

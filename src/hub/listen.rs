@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use super::HubError;
 use crate::{
     broker::resp,
-    config::{Bind, BrokerUrl, Config},
+    config::{Bind, BrokerUrl, Config, Secret},
 };
 
 /// Connections that the kernel holds for us while we are busy.
@@ -50,7 +50,7 @@ pub fn open_resp(config: &Config) -> Result<Option<TcpListener>, HubError> {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "the embedded broker listens on TCP only")));
     };
     let address = resolve(host, *port).map_err(failed)?;
-    resp::check_bind(address, config.broker.resp_password.as_ref().map(|password| password.expose()))?;
+    resp::check_bind(address, config.broker.resp_password.as_ref().map(Secret::expose))?;
     let listener = TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(Some(listener))

@@ -7,6 +7,7 @@ mod tls;
 
 use std::{
     io,
+    net::SocketAddr,
     path::PathBuf,
     str::FromStr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -28,7 +29,7 @@ use self::{
 use crate::{
     actors::messages::Drain,
     auth::KeyError,
-    broker::resp,
+    broker::{redis::AddressError, resp},
     config::{BrokerUrl, Config, SourceConfig, SourceData},
     http::{self, door::Door, takeover},
     lifeline::{Readiness, Watch},
@@ -65,8 +66,8 @@ pub enum HubError {
     Tls(#[from] TlsError),
     #[error("no randomness for this node's name: {0}")]
     Randomness(getrandom::Error),
-    #[error("{0} is not served yet: name one Redis, or Sentinels")]
-    Cluster(BrokerUrl),
+    #[error("[broker] {0}")]
+    Broker(#[from] AddressError),
     #[error("{0}")]
     Server(io::Error),
     #[error("the {0} died; the log says why")]
@@ -78,7 +79,7 @@ impl HubError {
     pub const fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Resp(_) | Self::Source { .. } | Self::Sources(_) | Self::Key(_) | Self::Tls(_) | Self::TlsRoot { .. } | Self::Cluster(_)
+            Self::Resp(_) | Self::Source { .. } | Self::Sources(_) | Self::Key(_) | Self::Tls(_) | Self::TlsRoot { .. } | Self::Broker(_)
         )
     }
 }
@@ -125,6 +126,7 @@ async fn run(config: Config, read: ReadConfig, conformance: bool) -> Result<(), 
     let readiness: Arc<Readiness> = Arc::default();
     let mut watch = Watch::new();
     let core = Core::prepare(Arc::clone(&config), Arc::clone(&readiness), &watch, conformance)?;
+    let resp = core.resp_address();
     let certificate = config.server.tls.as_ref().map(Certificate::read).transpose()?;
     let listeners = listen::open_all(&config)?;
     raise_file_limit(config.server.max_connections);
@@ -133,11 +135,11 @@ async fn run(config: Config, read: ReadConfig, conformance: bool) -> Result<(), 
     let scheme = |address: String| if certificate.is_some() { address.replacen("http:", "https:", 1) } else { address };
     let addresses: Vec<String> = listeners.iter().map(Listener::to_string).map(scheme).collect();
     let door: Arc<OnceLock<web::Data<Door>>> = Arc::default();
-    let rustls = certificate.as_ref().map(|certificate| certificate.server_config()).transpose()?;
+    let rustls = certificate.as_ref().map(Certificate::server_config).transpose()?;
     let server = open_door(&config, core, Sockets { listeners, rustls }, Arc::clone(&door)).map_err(HubError::Server)?;
     let handle = server.handle();
     let mut serving = actix_web::rt::spawn(server);
-    announce(&config, &addresses);
+    announce(&config, &addresses, resp);
     loop {
         tokio::select! {
             ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(HubError::Server),
@@ -215,30 +217,26 @@ async fn drain(config: &Config, door: &OnceLock<web::Data<Door>>) {
 fn raise_file_limit(connections: usize) {
     let wanted = (connections as u64).saturating_add(1024);
     match rlimit::increase_nofile_limit(wanted) {
-        Ok(limit) if limit < wanted => log::warn!("this process may open {limit} files, less than server.max_connections = {connections}"),
+        Ok(limit) if limit < wanted => log::info!("this process may open {limit} files, less than server.max_connections = {connections}"),
         Ok(_) => {}
         Err(error) => log::warn!("the limit of open files could not be raised: {error}"),
     }
 }
 
-fn announce(config: &Config, addresses: &[String]) {
+fn announce(config: &Config, addresses: &[String], resp: Option<SocketAddr>) {
     let browsers = addresses.iter().find(|address| address.starts_with("http"));
     println!("callboard {} is listening on {}", env!("CARGO_PKG_VERSION"), addresses.join(", "));
     let Some(address) = browsers else { return };
     println!("  open     {address}/");
     println!("  listen   curl -N '{address}/sse?room=demo'");
-    match (&config.broker.url, &config.broker.resp) {
-        (BrokerUrl::Memory, Some(resp)) => {
-            let (host, port) = resp.to_string().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap_or_default();
-            println!(
-                r#"  publish  redis-cli -h {host} -p {port} PUBLISH {}:room:demo '{{"event":"hello","data":"world"}}'"#,
-                config.broker.prefix
-            );
-        }
-        (BrokerUrl::Memory, None) => {}
-        (url, _) => println!("  broker   {url}"),
+    println!(r#"  publish  curl {address}/api/publish --json '{{"room":"demo","event":"hello","data":"world"}}'"#);
+    if let Some(resp) = resp {
+        let (host, port, prefix) = (resp.ip(), resp.port(), &config.broker.prefix);
+        println!(r#"           redis-cli -h {host} -p {port} PUBLISH {prefix}:room:demo '{{"event":"hello","data":"world"}}'"#);
     }
-    println!(r#"           curl {address}/api/publish --json '{{"room":"demo","event":"hello","data":"world"}}'"#);
+    if config.broker.url != BrokerUrl::Memory {
+        println!("  broker   {}", config.broker.url);
+    }
 }
 
 /// SIGTERM and SIGINT, one after the other.

@@ -42,6 +42,7 @@ fn a_mistake_in_the_configuration_names_file_line_and_key() {
         ("[server]\n\ndrain = \"fast\"\n", &["config.toml:3", "drain", "fast"]),
         ("[mailbox]\nconnection = 0\n", &["config.toml:2", "[mailbox] connection", "expected 1 to"]),
         ("[servre]\nworkers = 2\n", &["config.toml:1", "servre", "server"]),
+        ("[[source]]\nchannel = \"a\"\ndialect = \"djangosse\"\nroom = \"a\"\n", &["config.toml:3", "djangosse", "django-sse"]),
     ] {
         for command in ["serve", "check"] {
             let (code, log) = run(&[command], config, &[]);

@@ -1,0 +1,152 @@
+//! Where Redis is and how to get in: addresses, sentinels, TLS, and what an operator can do when it fails.
+
+use std::{future::Future, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, RedisError, TlsCertificates,
+    aio::{MultiplexedConnection, PubSubSink, PubSubStream},
+};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::orders::is_forbidden;
+use crate::config::{BrokerUrl, Sentinel};
+
+/// For connecting, and for each answer. A stopped Redis accepts connections and answers nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why an address can't even be tried.
+#[derive(Debug, Error)]
+pub enum AddressError {
+    #[error("broker.url {0}: Redis Cluster is not supported; name one Redis (redis://…) or its sentinels (redis-sentinel://…)")]
+    Cluster(String),
+    #[error("broker.url {0} is the embedded broker, not a Redis")]
+    Embedded(String),
+    #[error("broker.tls_ca: the file holds no certificate in PEM")]
+    NoCertificate,
+    #[error("broker.url {url}, or broker.tls_ca, is of no use: {source}")]
+    Unusable { url: String, source: RedisError },
+}
+
+/// Why there is no link.
+#[derive(Debug, Error)]
+pub(super) enum LinkError {
+    #[error("{0}")]
+    Redis(#[from] RedisError),
+    #[error("Redis does not answer within {} s", PATIENCE.as_secs())]
+    Silent,
+    #[error("the subscription is dead: the clock's markers do not come back")]
+    Dead,
+    #[error("Redis ended the subscription")]
+    Ended,
+    #[error("no sentinel knows a reachable master named {0:?}")]
+    NoMaster(String),
+}
+
+impl LinkError {
+    /// What an operator can do about it, where Redis' own words leave that open.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Redis(error) if is_stranger(error) => "; check the user and password of broker.url (or REDIS_URL)",
+            Self::Redis(error) if is_forbidden(error) || is_forbidden_to_script(error) => {
+                "; the ACL of this user lacks a right that the hub needs: see docs/operations/redis.md for the recipe"
+            }
+            _ => "",
+        }
+    }
+}
+
+fn is_stranger(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+}
+
+/// A script that may not do what it does is a general error (Redis 6 and 7.0 in other words than from 7.2 on).
+fn is_forbidden_to_script(error: &RedisError) -> bool {
+    let says = |words| error.detail().is_some_and(|detail| detail.contains(words));
+    says("user executing the script can't") || says("ACL failure in script")
+}
+
+/// Waits as long as is reasonable for one answer.
+pub(super) async fn answer<T, E>(asked: impl Future<Output = Result<T, E>>) -> Result<T, LinkError>
+where
+    LinkError: From<E>,
+{
+    Ok(timeout(PATIENCE, asked).await.map_err(|_| LinkError::Silent)??)
+}
+
+/// One listening and one command connection.
+pub(super) struct Connections {
+    pub sink: PubSubSink,
+    pub stream: PubSubStream,
+    pub commands: MultiplexedConnection,
+}
+
+/// Knows the way in. It exists only for an address that can work; a Redis that is not there yet is no error.
+pub struct Connector {
+    place: Place,
+    /// The root certificates for `rediss:` in place of the system's, PEM.
+    tls_root: Option<Vec<u8>>,
+}
+
+enum Place {
+    One(Client),
+    Sentinel(Sentinel),
+}
+
+impl Connector {
+    pub fn new(url: BrokerUrl, tls_root: Option<Vec<u8>>) -> Result<Self, AddressError> {
+        let shown = url.to_string();
+        // The crate would trust nobody and say nothing.
+        let is_certificate = |root: &Vec<u8>| matches!(CertificateDer::pem_slice_iter(root).next(), Some(Ok(_)));
+        if tls_root.as_ref().is_some_and(|root| !is_certificate(root)) {
+            return Err(AddressError::NoCertificate);
+        }
+        let place = match url {
+            BrokerUrl::Redis(url) => match open(url.expose(), tls_root.as_deref()) {
+                Ok(client) => Place::One(client),
+                Err(source) => return Err(AddressError::Unusable { url: shown, source }),
+            },
+            BrokerUrl::Sentinel(sentinel) => Place::Sentinel(sentinel),
+            BrokerUrl::Cluster(_) => return Err(AddressError::Cluster(shown)),
+            BrokerUrl::Memory => return Err(AddressError::Embedded(shown)),
+        };
+        Ok(Self { place, tls_root })
+    }
+
+    pub(super) async fn connect(&self) -> Result<Connections, LinkError> {
+        let client = self.client().await?;
+        let (sink, stream) = answer(client.get_async_pubsub()).await?.split();
+        let options = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        let commands = answer(client.get_multiplexed_async_connection_with_config(&options)).await?;
+        Ok(Connections { sink, stream, commands })
+    }
+
+    async fn client(&self) -> Result<Client, LinkError> {
+        let sentinel = match &self.place {
+            Place::One(client) => return Ok(client.clone()),
+            Place::Sentinel(sentinel) => sentinel,
+        };
+        for address in &sentinel.sentinels {
+            // Each sentinel has its own time to answer: one that is cut off must not hide the others.
+            if let Ok(Some((host, port))) = answer(self.ask_sentinel(address, &sentinel.master)).await {
+                return Ok(open(sentinel.master_url(&host, port).expose(), self.tls_root.as_deref())?);
+            }
+        }
+        Err(LinkError::NoMaster(sentinel.master.clone()))
+    }
+
+    async fn ask_sentinel(&self, address: &str, master: &str) -> Result<Option<(String, u16)>, RedisError> {
+        let mut connection = open(address, self.tls_root.as_deref())?.get_multiplexed_async_connection().await?;
+        redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(master).query_async(&mut connection).await
+    }
+}
+
+fn open(url: &str, tls_root: Option<&[u8]>) -> Result<Client, RedisError> {
+    match tls_root {
+        Some(root) if url.starts_with("rediss:") => {
+            Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(root.to_vec()) })
+        }
+        _ => Client::open(url),
+    }
+}

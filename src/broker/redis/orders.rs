@@ -1,0 +1,148 @@
+//! What is to be subscribed and unsubscribed, and telling Redis so.
+
+use std::{collections::HashSet, sync::Arc};
+
+use foldhash::fast::RandomState;
+use futures_util::future;
+use redis::{ErrorKind, RedisError, ServerErrorKind, aio::PubSubSink};
+
+use crate::protocol::resume::RoomHash;
+
+/// Channels in one command.
+pub(super) const CHANNELS_PER_COMMAND: usize = 512;
+
+/// What the bridge asks for.
+pub(super) enum Wish {
+    Subscribe(Vec<Arc<str>>),
+    Unsubscribe(Vec<Arc<str>>),
+    /// A marker of the clock: the ticket, and the rooms that others should report on.
+    Mark(u64, Vec<RoomHash>),
+}
+
+/// What Redis is still to be told. A channel is in at most one of the two: the last wish counts, so a channel that is left and
+/// wanted again in one breath is never unsubscribed in between.
+#[derive(Default)]
+pub(super) struct Orders {
+    subscribe: HashSet<Arc<str>, RandomState>,
+    unsubscribe: HashSet<Arc<str>, RandomState>,
+}
+
+/// One command.
+pub(super) enum Order {
+    Subscribe(Vec<Arc<str>>),
+    Unsubscribe(Vec<Arc<str>>),
+}
+
+impl Orders {
+    pub fn note(&mut self, wish: Wish) {
+        let (channels, into, out_of) = match wish {
+            Wish::Subscribe(channels) => (channels, &mut self.subscribe, &mut self.unsubscribe),
+            Wish::Unsubscribe(channels) => (channels, &mut self.unsubscribe, &mut self.subscribe),
+            Wish::Mark(..) => return,
+        };
+        for channel in channels {
+            out_of.remove(&channel);
+            into.insert(channel);
+        }
+    }
+
+    /// Subscriptions first: somebody waits for them.
+    pub fn next(&mut self) -> Option<Order> {
+        match (self.subscribe.is_empty(), self.unsubscribe.is_empty()) {
+            (false, _) => Some(Order::Subscribe(take(&mut self.subscribe))),
+            (true, false) => Some(Order::Unsubscribe(take(&mut self.unsubscribe))),
+            (true, true) => None,
+        }
+    }
+}
+
+fn take(channels: &mut HashSet<Arc<str>, RandomState>) -> Vec<Arc<str>> {
+    channels.extract_if(|_| true).take(CHANNELS_PER_COMMAND).collect()
+}
+
+/// What came of orders.
+#[derive(Default)]
+pub(super) struct Carried {
+    pub confirmed: Vec<Arc<str>>,
+    pub refused: Vec<(Arc<str>, RedisError)>,
+}
+
+impl Carried {
+    pub fn extend(&mut self, more: Self) {
+        self.confirmed.extend(more.confirmed);
+        self.refused.extend(more.refused);
+    }
+
+    fn note(&mut self, channel: Arc<str>, answer: Result<(), RedisError>) -> Result<(), RedisError> {
+        match answer {
+            Ok(()) => self.confirmed.push(channel),
+            Err(error) if is_forbidden(&error) => self.refused.push((channel, error)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// An ACL says no. Any other error of a subscription is the connection's end.
+pub(super) fn is_forbidden(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+}
+
+/// Tells Redis. An ACL judges a command as a whole, so a refused one is sent again channel by channel, in one go.
+pub(super) async fn carry(mut sink: PubSubSink, order: Order) -> Result<Carried, RedisError> {
+    let mut carried = Carried::default();
+    let channels = match order {
+        Order::Unsubscribe(channels) => {
+            sink.unsubscribe(names(&channels)).await?;
+            return Ok(carried);
+        }
+        Order::Subscribe(channels) => channels,
+    };
+    match sink.subscribe(names(&channels)).await {
+        Ok(()) => carried.confirmed = channels,
+        Err(error) if is_forbidden(&error) => {
+            let answers = future::join_all(channels.iter().map(|channel| {
+                let mut sink = sink.clone();
+                async move { sink.subscribe(&**channel).await }
+            }));
+            for (channel, answer) in channels.iter().zip(answers.await) {
+                carried.note(Arc::clone(channel), answer)?;
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(carried)
+}
+
+fn names(channels: &[Arc<str>]) -> Vec<&str> {
+    channels.iter().map(|channel| &**channel).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(names: &[&str]) -> Vec<Arc<str>> {
+        names.iter().map(|name| Arc::from(*name)).collect()
+    }
+
+    #[test]
+    fn a_channel_that_is_left_and_wanted_again_is_not_unsubscribed() {
+        let mut orders = Orders::default();
+        orders.note(Wish::Unsubscribe(list(&["a"])));
+        orders.note(Wish::Subscribe(list(&["a"])));
+        assert!(matches!(orders.next(), Some(Order::Subscribe(channels)) if channels == list(&["a"])));
+        assert!(orders.next().is_none());
+    }
+
+    #[test]
+    fn a_command_has_a_bounded_number_of_channels() {
+        let mut orders = Orders::default();
+        orders.note(Wish::Subscribe((0..=CHANNELS_PER_COMMAND).map(|number| Arc::from(number.to_string())).collect()));
+        let mut sizes = Vec::new();
+        while let Some(Order::Subscribe(channels)) = orders.next() {
+            sizes.push(channels.len());
+        }
+        assert_eq!(sizes, [CHANNELS_PER_COMMAND, 1]);
+    }
+}

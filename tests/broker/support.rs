@@ -1,0 +1,25 @@
+//! What the tests of the bus share: a bus on either broker, listeners that stand in for groups, a Redis of one's own, and what
+//! was logged.
+
+mod bus;
+mod logs;
+mod redis_server;
+
+pub use bus::{Bus, Fixture, Listener, Setup, event, room, source, user};
+pub use logs::logged;
+pub use redis_server::Redis;
+
+use std::time::{Duration, Instant};
+
+/// For what must happen; far longer than it ever takes.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what another process or thread is about to do; says how long it took.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    start.elapsed()
+}
