@@ -209,7 +209,7 @@ impl Bus {
 
     /// Publishes as the registry or the door does.
     pub async fn send(&self, targets: &[Target], event: Event) -> Result<Published, BrokerError> {
-        let order = Publish { targets: targets.iter().cloned().collect(), event, except: Vec::new() };
+        let order = Publish { targets: targets.iter().cloned().collect(), event, except: Vec::new(), idempotency_key: None };
         self.bridge.send(order).await.unwrap()
     }
 
