@@ -397,6 +397,7 @@ impl Task {
         let channel = self.wanted.get(name).cloned().unwrap_or_else(|| Arc::from(name));
         let payload = Bytes::copy_from_slice(message.get_payload_bytes());
         if !self.tell_torn() {
+            self.metrics.mailbox_full("bridge");
             *self.lost.entry(channel).or_default() += 1;
         } else if let Err(SendError::Full(refused)) = self.bridge.try_send(Inbound { channel, payload }) {
             self.metrics.mailbox_full("bridge");
