@@ -73,6 +73,11 @@ struct SourceReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ActorLabel {
     actor: &'static str,
 }
@@ -93,6 +98,10 @@ struct Inner {
     refusals: Family<WireReasonLabel, Counter>,
     source_errors: Family<SourceReasonLabel, Counter>,
     mailbox_full: Family<ActorLabel, Counter>,
+    replayed: Counter,
+    history: Family<OutcomeLabel, Counter>,
+    replays: Family<OutcomeLabel, Counter>,
+    replay_size: Histogram,
     broker_up: Gauge,
     broker_gaps: Counter,
     broker_reconnects: Counter,
@@ -121,6 +130,10 @@ impl Metrics {
             refusals: register(&mut registry, "callboard_refusals", "Clients that got no connection, by the error they were told"),
             source_errors: register(&mut registry, "callboard_source_errors", "Payloads that a source's dialect does not read"),
             mailbox_full: register(&mut registry, "callboard_mailbox_full", "Messages refused because an actor's mailbox was full"),
+            replayed: register(&mut registry, "callboard_events_replayed", "Events sent from a history to those who came back"),
+            history: register(&mut registry, "callboard_history_writes", "Publications offered to Redis: added, duplicate, lost, failed"),
+            replays: register(&mut registry, "callboard_replays", "Resumptions of a room: whole, or the reason of their gap"),
+            replay_size: replay_histogram(&mut registry),
             broker_up: register(&mut registry, "callboard_broker_up", "1 while the broker's subscription is proven"),
             broker_gaps: register(&mut registry, "callboard_broker_gaps", "Times that events may have been missed"),
             broker_reconnects: register(&mut registry, "callboard_broker_reconnects", "Times that the broker was subscribed anew"),
@@ -183,6 +196,22 @@ impl Metrics {
         self.0.mailbox_full.get_or_create(&ActorLabel { actor }).inc();
     }
 
+    /// published × members + replayed = delivered + dropped.
+    pub fn replayed(&self) -> &Counter {
+        &self.0.replayed
+    }
+
+    /// `duplicate`: another node was faster, which is as it should be. `lost`: it came too late to stand where it belongs, or
+    /// was given up because Redis was too slow; those who resume are told. `failed`: Redis refused a batch, which is tried again.
+    pub fn history_writes(&self, outcome: &'static str, publications: u64) {
+        self.0.history.get_or_create(&OutcomeLabel { outcome }).inc_by(publications);
+    }
+
+    pub fn replay(&self, outcome: &'static str, publications: usize) {
+        self.0.replays.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.0.replay_size.observe(publications as f64);
+    }
+
     pub fn broker_up(&self) -> &Gauge {
         &self.0.broker_up
     }
@@ -232,6 +261,13 @@ where
 fn delivery_histogram(registry: &mut Registry) -> Histogram {
     let histogram = Histogram::new([0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]);
     registry.register_with_unit("callboard_delivery", "From receipt to the end of the fan-out", Unit::Seconds, histogram.clone());
+    histogram
+}
+
+/// Events of one room replayed to one client.
+fn replay_histogram(registry: &mut Registry) -> Histogram {
+    let histogram = Histogram::new([0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 10_000.0]);
+    registry.register("callboard_replay_size", "Events replayed to one client in one room", histogram.clone());
     histogram
 }
 

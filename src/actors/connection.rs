@@ -18,8 +18,8 @@ use super::{
     lease::Lease,
     line::{Line, Signal},
     messages::{
-        Attach, Connect, ConnectionEnded, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Renew, Tell,
-        Unwatch, Watch, Wish,
+        Attach, Connect, ConnectionEnded, Greeting, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Renew,
+        Tell, Unwatch, Watch, Wish,
     },
     outbox::{Notice, Outbox},
     rate::Allowance,
@@ -151,7 +151,7 @@ impl Connection {
 
     fn obey(&mut self, command: Command, ctx: &mut Context<Self>) {
         match command {
-            Command::Join { room, reference, .. } => self.join(room, reference, false, ctx),
+            Command::Join { room, since, reference } => self.join((room, since), reference, false, ctx),
             Command::Leave { room, reference } => self.leave(room, reference, ctx),
             Command::Publish { room, event, reference } => {
                 let order = PublishAs { connection: self.parts.id, room, event };
@@ -201,10 +201,16 @@ impl Connection {
         }));
     }
 
-    pub(super) fn join(&mut self, room: RoomName, reference: Reference, is_granted: bool, ctx: &mut Context<Self>) {
-        let joined = Reply::Joined { room, reference };
-        let Reply::Joined { room, reference } = &joined else { return };
-        let order = self.order_join(room.clone(), &joined, is_granted);
+    pub(super) fn join(
+        &mut self,
+        (room, since): (RoomName, Option<Box<str>>),
+        reference: Reference,
+        is_granted: bool,
+        ctx: &mut Context<Self>,
+    ) {
+        let joined = Reply::Joined { room, id: None, reference };
+        let Reply::Joined { room, reference, .. } = &joined else { return };
+        let order = self.order_join(room.clone(), since, &joined, is_granted);
         let sent = self.parts.options.registry.send(order).into_actor(self);
         let reference = reference.clone();
         ctx.spawn(sent.map(move |answer, connection, _| match answer.unwrap_or_else(|_| Err(registry_is_gone())) {
@@ -213,10 +219,17 @@ impl Connection {
         }));
     }
 
-    fn order_join(&self, room: RoomName, joined: &Reply, is_granted: bool) -> Join {
+    fn order_join(&self, room: RoomName, since: Option<Box<str>>, joined: &Reply, is_granted: bool) -> Join {
         let wire = &self.parts.wire;
-        let (encoding, greeting) = (wire.encoding(&room), wire.announce_move(joined));
-        Join { connection: self.parts.id, room, encoding, greeting, is_granted }
+        let encoding = wire.encoding(&room);
+        let greeting = match joined {
+            // It says where the client stands, which only the registry learns.
+            Reply::Joined { room, reference, .. } if encoding == Encoding::WebSocket => {
+                Some(Greeting::Joined(room.clone(), reference.clone()))
+            }
+            _ => wire.announce_move(joined).map(Greeting::Ready),
+        };
+        Join { connection: self.parts.id, room, encoding, since, greeting, is_granted }
     }
 
     fn settle_move(&mut self, moved: &Reply) {
@@ -375,14 +388,14 @@ impl StreamHandler<Signal> for Connection {
 impl Handler<Open> for Connection {
     type Result = ResponseActFuture<Self, Result<(), Refusal>>;
 
-    fn handle(&mut self, Open { rooms }: Open, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Open { rooms, since }: Open, ctx: &mut Context<Self>) -> Self::Result {
         let connect = self.connect(self.parts.wire.user_encoding(), ctx);
         let options = Arc::clone(&self.parts.options);
         let joins: Vec<Join> = rooms
             .into_iter()
             .map(|room| {
-                let joined = Reply::Joined { room: room.clone(), reference: Reference::default() };
-                self.order_join(room, &joined, false)
+                let joined = Reply::Joined { room: room.clone(), id: None, reference: Reference::default() };
+                self.order_join(room, since.clone(), &joined, false)
             })
             .collect();
         self.say(&Reply::Welcome { connection: self.parts.id, user: self.parts.identity.user.clone() });

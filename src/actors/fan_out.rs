@@ -4,7 +4,7 @@
 //! All that waits in the group's mailbox leaves as one batch: its bytes are joined once per encoding, so that a burst of fifty
 //! events is one write per member and not fifty.
 
-use std::{hash::BuildHasher, ops::Range};
+use std::{hash::BuildHasher, ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::FixedState;
@@ -12,13 +12,14 @@ use smallvec::SmallVec;
 
 use super::{
     members::{Member, Members},
-    messages::Deliver,
+    messages::{Deliver, Release},
     outbox::{Incoming, Pushed},
+    replay::{Held, Holding, Positions},
 };
 use crate::{
     config::Overflow,
     metrics::{DropReason, Metrics},
-    protocol::{Encoding, GapReason, Reply, Target, wire::WireName},
+    protocol::{ConnectionId, Encoding, GapReason, Publication, Reply, Target, engineio::Carrier, resume::Point, wire::WireName},
 };
 
 /// Members served before other tasks of the thread have their turn: a fan-out to thousands must not hold up a single user's
@@ -43,6 +44,10 @@ pub struct FanOut {
     /// Arrived, not yet in the batch.
     arrived: Vec<Deliver>,
     batch: Option<Batch>,
+    /// Members whose replay is under way.
+    holding: Holding,
+    /// Where the last publication stood, in a room with history.
+    last: Option<Point>,
 }
 
 struct Batch {
@@ -72,7 +77,16 @@ struct Joined {
 
 impl FanOut {
     pub fn new(target: Target, overflow: Overflow, metrics: Metrics) -> Self {
-        Self { target, overflow, metrics, members: Members::default(), arrived: Vec::new(), batch: None }
+        Self {
+            target,
+            overflow,
+            metrics,
+            members: Members::default(),
+            arrived: Vec::new(),
+            batch: None,
+            holding: Holding::default(),
+            last: None,
+        }
     }
 
     pub fn target(&self) -> &Target {
@@ -128,6 +142,10 @@ impl FanOut {
             return None;
         }
         let deliveries = std::mem::take(&mut self.arrived);
+        self.last = deliveries.last().and_then(|delivery| delivery.publication.point).or(self.last);
+        if !self.holding.is_empty() {
+            deliveries.iter().for_each(|delivery| self.holding.keep(delivery));
+        }
         Some(Batch {
             remaining: 0..self.members.len(),
             accepted: vec![0; deliveries.len()],
@@ -138,8 +156,94 @@ impl FanOut {
         })
     }
 
+    /// Nothing has arrived that is not with the members.
+    pub fn is_idle(&self) -> bool {
+        self.arrived.is_empty() && self.batch.is_none()
+    }
+
+    /// Takes a member in to whom nothing is delivered before [`FanOut::release`].
+    pub fn hold(&mut self, member: Member) {
+        self.members.remove(member.connection);
+        self.holding.add(member);
+    }
+
+    /// Takes a member out, held or not.
+    pub fn remove(&mut self, connection: ConnectionId) -> Option<Member> {
+        let held = self.holding.remove(connection).map(|held| held.member);
+        self.members.remove(connection).or(held)
+    }
+
+    /// Hands a held member its greeting, what it missed, and of what was kept for it what is later. To be called while nothing
+    /// waits for the next batch, which would come to it twice.
+    pub fn release(&mut self, order: Release) {
+        let Release { connection, greeting, missed, after, is_ahead, positions } = order;
+        let Some(Held { mut member, kept, dropped }) = self.holding.remove(connection) else { return };
+        if let Some(greeting) = greeting {
+            member.outbox.push_control(greeting);
+        }
+        member.positions = positions;
+        self.replay(&member, &missed);
+        if let (Some(positions), Some(after)) = (&member.positions, after) {
+            positions.note(after);
+        }
+        member.after = after.map(|after| after.position);
+        self.deliver_kept(&member, &kept);
+        // What comes now is later, but for a client that comes from a node ahead of this one.
+        member.after = member.after.filter(|_| is_ahead);
+        if dropped > 0 {
+            self.metrics.dropped(DropReason::MailboxFull).inc_by(dropped);
+            if let Some(bytes) = member.encoding.reply(&gap(&self.target, GapReason::Overflow, Some(dropped))) {
+                member.outbox.push_control(bytes);
+            }
+        }
+        self.members.add(member);
+    }
+
+    /// A member, held or not.
+    pub fn member(&mut self, connection: ConnectionId) -> Option<&Member> {
+        self.members.get(connection).or_else(|| self.holding.get(connection))
+    }
+
+    /// A Socket.IO member, held or not, moved from polling to a WebSocket.
+    pub fn change_carrier(&mut self, connection: ConnectionId, carrier: Carrier) {
+        self.members.change_carrier(connection, carrier);
+        self.holding.change_carrier(connection, carrier);
+    }
+
+    /// From now on the ids of this member's stream cover other rooms too. A held one will hear of it with its release.
+    pub fn track(&mut self, connection: ConnectionId, positions: Arc<Positions>) {
+        let Some(member) = self.members.get(connection).cloned() else { return };
+        if let Some(last) = self.last {
+            positions.note(last);
+        }
+        self.members.add(Member { positions: Some(positions), ..member });
+    }
+
+    fn deliver_kept(&self, member: &Member, kept: &[Deliver]) {
+        for delivery in kept.iter().filter(|delivery| member.wants(&delivery.publication)) {
+            let publication = &delivery.publication;
+            let bytes = member.own_bytes(publication).unwrap_or_else(|| publication.bytes(member.encoding));
+            let key = replacement_key(self.overflow, &self.target, delivery);
+            let incoming = Incoming { bytes: &bytes, target: &self.target, overflow: self.overflow, key };
+            if member.outbox.push_event(&incoming) == Pushed::Written {
+                self.metrics.delivered(member.outbox.wire()).inc();
+            }
+        }
+    }
+
+    fn replay(&self, member: &Member, missed: &[Arc<Publication>]) {
+        let wanted: Vec<Bytes> = missed
+            .iter()
+            .filter(|publication| member.wants(publication))
+            .map(|publication| member.own_bytes(publication).unwrap_or_else(|| publication.bytes(member.encoding)))
+            .collect();
+        self.metrics.replayed().inc_by(wanted.len() as u64);
+        member.outbox.push_replayed(wanted, &self.target);
+    }
+
     /// The mailbox was full: what the bridge could not hand over is counted for each member, and they are told.
-    pub fn account_for(&self, missed: u64) {
+    pub fn account_for(&mut self, missed: u64) {
+        self.holding.miss(missed);
         if missed == 0 || self.members.is_empty() {
             return;
         }
@@ -160,12 +264,13 @@ impl Batch {
     /// Hands one member all publications of the batch; says how many the kernel took at once.
     fn serve(&mut self, member: &Member, target: &Target, overflow: Overflow) -> u64 {
         let lane = self.lane(member.encoding, member.outbox.event_limit());
-        let Self { lanes, accepted, deliveries, keys, is_for_all, .. } = self;
+        let is_for_all = self.is_for_all && member.is_ordinary();
+        let Self { lanes, accepted, deliveries, keys, .. } = self;
         let lane = &lanes[lane];
         let mut written = 0;
         for joined in &lane.joined {
             let frames = joined.frames.clone();
-            let all = if *is_for_all && frames.len() > 1 {
+            let all = if is_for_all && frames.len() > 1 {
                 member.outbox.try_push_joined(&joined.bytes, frames.len() as u32, target)
             } else {
                 None
@@ -177,12 +282,11 @@ impl Batch {
             }
             for frame in frames {
                 let publication = &deliveries[frame].publication;
-                if publication.except.contains(&member.connection)
-                    || publication.duplicate_key.is_some_and(|key| !member.outbox.note_first(key))
-                {
+                if !member.wants(publication) {
                     continue;
                 }
-                let incoming = Incoming { bytes: &lane.frames[frame], target, overflow, key: keys[frame] };
+                let own = member.own_bytes(publication);
+                let incoming = Incoming { bytes: own.as_ref().unwrap_or(&lane.frames[frame]), target, overflow, key: keys[frame] };
                 match member.outbox.push_event(&incoming) {
                     Pushed::Written => (written, accepted[frame]) = (written + 1, accepted[frame] + 1),
                     Pushed::Queued => accepted[frame] += 1,

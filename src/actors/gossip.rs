@@ -7,9 +7,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    messages::{BridgeUp, BrokerError, Disconnect, Enrol, NodeSaid, TellNodes},
+    messages::{BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, TellNodes},
     presence::Decided,
-    registry::{RoomRegistry, Spelled},
+    registry::{Arrival, RoomRegistry},
 };
 use crate::{
     config::Config,
@@ -199,8 +199,8 @@ impl RoomRegistry {
             return true;
         }
         let Some(encoding) = client.user_encoding else { return false };
-        let greeting = encoding.reply(&Reply::Joined { room: room.clone(), reference: Reference::default() });
-        let joined = self.enter(connection, Target::Room(room.clone()), Spelled { encoding, greeting }, ctx);
+        let greeting = Some(Greeting::Joined(room.clone(), Reference::default()));
+        let joined = self.enter(connection, Target::Room(room.clone()), Arrival { encoding, greeting, since: None }, ctx);
         ctx.spawn(joined.into_actor(self).map(|_, _, _| ()));
         true
     }

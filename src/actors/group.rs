@@ -23,7 +23,7 @@ use actix::{Actor, ActorFuture, ActorFutureExt, AsyncContext, Context, Handler, 
 use super::{
     fan_out::{FanOut, Step},
     members::Member,
-    messages::{AccountForMissed, AddMember, Announce, ChangeCarrier, Deliver, RemoveMember},
+    messages::{AccountForMissed, AddMember, Announce, ChangeCarrier, Deliver, Greet, Hold, Release, RemoveMember, Track},
 };
 use crate::{
     config::Overflow,
@@ -123,7 +123,46 @@ impl<N: Unpin + 'static> Handler<AddMember> for Group<N> {
         if let Some(greeting) = greeting {
             outbox.push_control(greeting);
         }
-        self.fan_out.members.add(Member { connection, encoding, outbox });
+        self.fan_out.members.add(Member::new(connection, encoding, outbox));
+    }
+}
+
+impl<N: Unpin + 'static> Handler<Hold> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, Hold { connection, encoding, outbox }: Hold, _: &mut Context<Self>) {
+        self.fan_out.hold(Member::new(connection, encoding, outbox));
+    }
+}
+
+impl<N: Unpin + 'static> Handler<Release> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, order: Release, ctx: &mut Context<Self>) {
+        if self.fan_out.is_idle() {
+            self.fan_out.release(order);
+        } else {
+            // What has arrived was kept for the member; only then is it one of those to whom the next batch goes.
+            ctx.wait(Walk::default().map(move |(), group: &mut Self, _| group.fan_out.release(order)));
+        }
+    }
+}
+
+impl<N: Unpin + 'static> Handler<Greet> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, Greet { connection, greeting }: Greet, _: &mut Context<Self>) {
+        if let Some(member) = self.fan_out.member(connection) {
+            member.outbox.push_control(greeting);
+        }
+    }
+}
+
+impl<N: Unpin + 'static> Handler<Track> for Group<N> {
+    type Result = ();
+
+    fn handle(&mut self, Track { connection, positions }: Track, _: &mut Context<Self>) {
+        self.fan_out.track(connection, positions);
     }
 }
 
@@ -131,7 +170,7 @@ impl<N: Unpin + 'static> Handler<RemoveMember> for Group<N> {
     type Result = ();
 
     fn handle(&mut self, order: RemoveMember, _: &mut Context<Self>) {
-        if let (Some(member), Some(farewell)) = (self.fan_out.members.remove(order.connection), order.farewell) {
+        if let (Some(member), Some(farewell)) = (self.fan_out.remove(order.connection), order.farewell) {
             member.outbox.push_control(farewell);
         }
     }
@@ -141,7 +180,7 @@ impl<N: Unpin + 'static> Handler<ChangeCarrier> for Group<N> {
     type Result = ();
 
     fn handle(&mut self, order: ChangeCarrier, _: &mut Context<Self>) {
-        self.fan_out.members.change_carrier(order.connection, order.carrier);
+        self.fan_out.change_carrier(order.connection, order.carrier);
     }
 }
 

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, Recipient};
+use actix::{Actor, Addr, Handler, Message, Recipient};
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     group::{Group, GroupOptions, Room, User},
-    messages::{AccountForMissed, AddMember, Announce, BrokerError, ChangeCarrier, Deliver, Feed, Refusal, RemoveMember},
+    messages::{AccountForMissed, AddMember, Announce, BrokerError, ChangeCarrier, Deliver, Feed, Greeting, Hold, Refusal, RemoveMember},
     outbox::Outbox,
     worker::Worker,
 };
@@ -53,11 +53,22 @@ pub struct Refused {
 /// A connection that becomes a member when the broker has confirmed.
 pub struct Waiting {
     pub place: Place,
-    pub greeting: Option<Bytes>,
+    pub greeting: Option<Greeting>,
+    /// Set in rooms with history.
+    pub resume: Option<Resume>,
     pub answer: oneshot::Sender<Result<(), Refusal>>,
 }
 
+/// How a connection enters a room with history.
+pub struct Resume {
+    /// The last id that the client saw.
+    pub since: Option<Box<str>>,
+    /// It is a member already, and only wants to know where it stands.
+    pub is_known: bool,
+}
+
 /// A connection as a group needs it.
+#[derive(Clone)]
 pub struct Place {
     pub connection: ConnectionId,
     pub encoding: Encoding,
@@ -92,12 +103,16 @@ impl Hall {
     }
 
     /// Takes a connection in, at once if the subscription is confirmed, else when it is. `is_known`: it is counted already.
-    pub fn enter(&mut self, worker: usize, is_known: bool, waiting: Waiting) {
-        let Some(seat) = self.seat(worker) else { return };
+    /// Returns it if it is to resume now.
+    pub fn enter(&mut self, worker: usize, is_known: bool, waiting: Waiting) -> Option<Waiting> {
+        let seat = self.seat(worker)?;
         seat.members += usize::from(!is_known);
         seat.empty_since = None;
         match &mut seat.opening {
-            Some(opening) => opening.waiting.push(waiting),
+            Some(opening) => {
+                opening.waiting.push(waiting);
+                None
+            }
             None => seat.admit(waiting),
         }
     }
@@ -124,21 +139,33 @@ impl Hall {
         seat.is_some_and(|seat| Arc::ptr_eq(&seat.missed, &feed.missed))
     }
 
-    /// The broker has confirmed. Returns those who were told before.
-    pub fn open(&mut self, worker: usize) -> Vec<ConnectionId> {
-        let Some(seat) = self.seat(worker) else { return Vec::new() };
-        let Some(opening) = seat.opening.take() else { return Vec::new() };
-        opening.waiting.into_iter().for_each(|waiting| seat.admit(waiting));
-        opening.unproven
+    /// The broker has confirmed. Returns those who were told before, and those who are to resume now.
+    pub fn open(&mut self, worker: usize) -> (Vec<ConnectionId>, Vec<Waiting>) {
+        let Some(seat) = self.seat(worker) else { return Default::default() };
+        let Some(opening) = seat.opening.take() else { return Default::default() };
+        let resuming = opening.waiting.into_iter().filter_map(|waiting| seat.admit(waiting)).collect();
+        (opening.unproven, resuming)
     }
 
-    /// Waiting any longer is worse than listening unproven.
-    pub fn admit_unproven(&mut self, worker: usize) {
-        let Some(seat) = self.seat(worker) else { return };
-        let Some(opening) = &mut seat.opening else { return };
+    /// Waiting any longer is worse than listening unproven. Returns those who are to resume now.
+    pub fn admit_unproven(&mut self, worker: usize) -> Vec<Waiting> {
+        let Some(seat) = self.seat(worker) else { return Vec::new() };
+        let Some(opening) = &mut seat.opening else { return Vec::new() };
         let waiting = std::mem::take(&mut opening.waiting);
         opening.unproven.extend(waiting.iter().map(|waiting| waiting.place.connection));
-        waiting.into_iter().for_each(|waiting| seat.admit(waiting));
+        waiting.into_iter().filter_map(|waiting| seat.admit(waiting)).collect()
+    }
+
+    /// Says something to the group of a worker.
+    pub fn order<M>(&self, worker: usize, order: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        Room: Handler<M>,
+        User: Handler<M>,
+    {
+        if let Some(seat) = self.seats.get(worker).and_then(Option::as_ref) {
+            seat.group.order(order);
+        }
     }
 
     /// The broker will not have it: the group ends, so that the next who joins asks anew. Those who wait are answered.
@@ -167,7 +194,7 @@ impl Hall {
                 }
             }
         }
-        seat.group.remove(RemoveMember { connection, farewell });
+        seat.group.order(RemoveMember { connection, farewell });
         seat.members = seat.members.saturating_sub(1);
         if seat.members == 0 {
             seat.empty_since = Some(Instant::now());
@@ -191,7 +218,7 @@ impl Hall {
         waiting.filter(|waiting| waiting.place.connection == order.connection).for_each(|waiting| {
             waiting.place.encoding.change_carrier(order.carrier);
         });
-        seat.group.change_carrier(order);
+        seat.group.order(order);
     }
 
     pub fn is_closed(&self) -> bool {
@@ -203,16 +230,25 @@ impl Hall {
     }
 
     pub fn announce(&self, reply: &Reply) {
-        self.seats.iter().flatten().for_each(|seat| seat.group.announce(Announce(reply.clone())));
+        self.seats.iter().flatten().for_each(|seat| seat.group.order(Announce(reply.clone())));
     }
 }
 
 impl Seat {
-    fn admit(&self, Waiting { place, greeting, answer }: Waiting) {
-        let Place { connection, encoding, outbox } = place;
-        self.group.add(AddMember { connection, encoding, outbox, greeting });
+    /// Makes it a member; one that is to resume is held, and returned.
+    fn admit(&self, waiting: Waiting) -> Option<Waiting> {
+        let Place { connection, encoding, outbox } = waiting.place.clone();
+        if let Some(resume) = &waiting.resume {
+            if !resume.is_known {
+                self.group.order(Hold { connection, encoding, outbox });
+            }
+            return Some(waiting);
+        }
+        let greeting = waiting.greeting.and_then(|greeting| greeting.spell(encoding, None));
+        self.group.order(AddMember { connection, encoding, outbox, greeting });
         // The connection may have ended meanwhile.
-        let _ = answer.send(Ok(()));
+        let _ = waiting.answer.send(Ok(()));
+        None
     }
 }
 
@@ -241,28 +277,12 @@ impl GroupAddress {
         }
     }
 
-    fn add(&self, order: AddMember) {
-        match self {
-            Self::Room(room) => room.do_send(order),
-            Self::User(user) => user.do_send(order),
-        }
-    }
-
-    fn remove(&self, order: RemoveMember) {
-        match self {
-            Self::Room(room) => room.do_send(order),
-            Self::User(user) => user.do_send(order),
-        }
-    }
-
-    fn change_carrier(&self, order: ChangeCarrier) {
-        match self {
-            Self::Room(room) => room.do_send(order),
-            Self::User(user) => user.do_send(order),
-        }
-    }
-
-    fn announce(&self, order: Announce) {
+    fn order<M>(&self, order: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        Room: Handler<M>,
+        User: Handler<M>,
+    {
         match self {
             Self::Room(room) => room.do_send(order),
             Self::User(user) => user.do_send(order),

@@ -2,16 +2,46 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 
-use super::outbox::Outbox;
-use crate::protocol::{ConnectionId, Encoding, engineio::Carrier};
+use super::{outbox::Outbox, replay::Positions};
+use crate::protocol::{ConnectionId, Encoding, Position, Publication, engineio::Carrier, sse};
 
 #[derive(Debug, Clone)]
 pub struct Member {
     pub connection: ConnectionId,
     pub encoding: Encoding,
     pub outbox: Arc<Outbox>,
+    /// Where its stream stands, if its ids must say so for several rooms.
+    pub positions: Option<Arc<Positions>>,
+    /// It has seen all up to here already, on a node that was ahead of this one.
+    pub after: Option<Position>,
+}
+
+impl Member {
+    pub fn new(connection: ConnectionId, encoding: Encoding, outbox: Arc<Outbox>) -> Self {
+        Self { connection, encoding, outbox, positions: None, after: None }
+    }
+
+    /// It gets what others of its encoding get.
+    pub fn is_ordinary(&self) -> bool {
+        self.positions.is_none() && self.after.is_none()
+    }
+
+    /// Whether a publication is for it: not one that it sent, or has seen.
+    pub fn wants(&self, publication: &Publication) -> bool {
+        let is_seen = || publication.point.is_some_and(|point| self.after.is_some_and(|after| point.position <= after));
+        !publication.except.contains(&self.connection)
+            && !is_seen()
+            && publication.duplicate_key.is_none_or(|key| self.outbox.note_first(key))
+    }
+
+    /// The bytes of a publication under the id of its own stream, where that has one.
+    pub fn own_bytes(&self, publication: &Publication) -> Option<Bytes> {
+        let (positions, point) = (self.positions.as_ref()?, publication.point?);
+        Some(sse::event_block_under(Some(&positions.id_at(point)), publication))
+    }
 }
 
 #[derive(Default)]
@@ -55,6 +85,10 @@ impl Members {
             self.index.insert(moved.connection, place);
         }
         Some(member)
+    }
+
+    pub fn get(&self, connection: ConnectionId) -> Option<&Member> {
+        self.index.get(&connection).map(|&place| &self.places[place])
     }
 
     pub fn all(&self) -> &[Member] {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Message, Recipient};
+use actix::{Message, Recipient, dev::MessageResponse};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{
     outbox::Outbox,
     receipt::Receipt,
+    replay::Positions,
     socket::{Cutter, Socket, Spare},
     worker::Worker,
 };
@@ -24,9 +25,10 @@ use crate::{
     auth::Identity,
     config::Config,
     protocol::{
-        Command, ConnectionId, Encoding, ErrorCode, Event, Publication, Reply, RoomName, Target, UserName,
+        Command, ConnectionId, Encoding, ErrorCode, Event, GapReason, Publication, Reference, Reply, RoomName, Target, UserName,
         engineio::Carrier,
         gossip::{NodeChannel, Subject},
+        resume::Point,
         wire::Heartbeat,
     },
 };
@@ -86,6 +88,8 @@ pub struct Tell(pub Reply);
 #[rtype(result = "Result<(), Refusal>")]
 pub struct Open {
     pub rooms: Vec<RoomName>,
+    /// The last id that the client saw.
+    pub since: Option<Box<str>>,
 }
 
 /// Door → connection: the response head has left; the socket is yours, and these bytes came behind the request.
@@ -170,9 +174,29 @@ pub struct Join {
     pub connection: ConnectionId,
     pub room: RoomName,
     pub encoding: Encoding,
-    pub greeting: Option<Bytes>,
+    /// The last id that the client saw there: what came after it is replayed, between the greeting and the live events.
+    pub since: Option<Box<str>>,
+    pub greeting: Option<Greeting>,
     /// The application ordered it: no rule is asked.
     pub is_granted: bool,
+}
+
+/// What a member is told first.
+#[derive(Debug, Clone)]
+pub enum Greeting {
+    /// These bytes.
+    Ready(Bytes),
+    /// That it has joined this room, with the id where it stands: an answer to this.
+    Joined(RoomName, Reference),
+}
+
+impl Greeting {
+    pub fn spell(self, encoding: Encoding, id: Option<Box<str>>) -> Option<Bytes> {
+        match self {
+            Self::Ready(bytes) => Some(bytes),
+            Self::Joined(room, reference) => encoding.reply(&Reply::Joined { room, id, reference }),
+        }
+    }
 }
 
 /// Registry → connection: the application makes you a member of this room, or a member no more.
@@ -235,6 +259,45 @@ pub struct AddMember {
     pub greeting: Option<Bytes>,
 }
 
+/// Registry → group: a member more, to whom nothing is delivered before its [`Release`]. What is published meanwhile is kept.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Hold {
+    pub connection: ConnectionId,
+    pub encoding: Encoding,
+    pub outbox: Arc<Outbox>,
+}
+
+/// Registry → group: deliver to a held member what it missed, then what was kept and is later, then what comes.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Release {
+    pub connection: ConnectionId,
+    pub greeting: Option<Bytes>,
+    pub missed: Vec<Arc<Publication>>,
+    /// Nothing up to here is sent again. `None`: the room has no numbers now.
+    pub after: Option<Point>,
+    /// That is further on than this node is.
+    pub is_ahead: bool,
+    pub positions: Option<Arc<Positions>>,
+}
+
+/// Registry → group: say this to one member.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Greet {
+    pub connection: ConnectionId,
+    pub greeting: Bytes,
+}
+
+/// Registry → group: from now on the ids of this member's stream cover other rooms too.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Track {
+    pub connection: ConnectionId,
+    pub positions: Arc<Positions>,
+}
+
 /// Registry → group: a member less.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -262,6 +325,45 @@ pub struct Unsubscribe {
     pub worker: usize,
 }
 
+/// Registry → bridge, for a room with history: where does it stand, and what came after this id? Asked after the group was told
+/// to [`Hold`] the member, so that what comes later than the answer is kept there.
+#[derive(Debug, Message)]
+#[rtype(result = "Replayed")]
+pub struct Replay {
+    pub room: RoomName,
+    pub since: Option<Box<str>>,
+}
+
+/// What a member of a room with history missed.
+#[derive(Debug, Clone, Default, MessageResponse)]
+pub struct Replayed {
+    /// In order.
+    pub missed: Vec<Arc<Publication>>,
+    /// Everything up to here is among them, or was seen before. `None`: the room has no numbers now.
+    pub after: Option<Point>,
+    /// The client has been on a node that is ahead of this one: some of what it has seen is still to come.
+    pub is_ahead: bool,
+    /// Where the client stands before the first of them, if that is known.
+    pub from: Option<Point>,
+    /// Why there may be more than that.
+    pub gap: Option<GapReason>,
+}
+
+/// Door → bridge: what is kept of a room?
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Kept, BrokerError>")]
+pub struct HistoryExtent {
+    pub room: RoomName,
+}
+
+/// What is kept of a room: how many events, and the ids of the first and last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub length: usize,
+    pub first: Option<Box<str>>,
+    pub last: Option<Box<str>>,
+}
+
 /// Registry or door → bridge: send this through the broker, to all nodes and back.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Published, BrokerError>")]
@@ -269,6 +371,8 @@ pub struct Publish {
     pub targets: SmallVec<[Target; 1]>,
     pub event: Event,
     pub except: Vec<ConnectionId>,
+    /// Within five minutes a second publish under this key, on whichever node, is answered like the first and not sent.
+    pub idempotency_key: Option<Box<str>>,
 }
 
 /// What became of a publish.

@@ -22,6 +22,8 @@ pub mod queue;
 pub mod rate;
 pub mod receipt;
 pub mod registry;
+pub mod replay;
+mod resumption;
 pub mod roster;
 pub mod session;
 pub mod sessions;

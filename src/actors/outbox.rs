@@ -104,6 +104,8 @@ struct State {
     waiting_since: Option<Instant>,
     /// Events given up since the connection began.
     dropped: u64,
+    /// Events, and their bytes, that may wait beyond the bound because they are a replay; taken back once all has left.
+    allowance: (usize, usize),
     /// Keys of the last events that had several addressees.
     taken_keys: VecDeque<u64>,
     /// Set when the connection moved from polling to a WebSocket: what still comes spelled for a poll is spelled anew, so
@@ -193,11 +195,29 @@ impl Outbox {
         if incoming.key != 0 && state.queue.supersede(incoming.key).is_some() {
             self.give_up(&mut state, 1, DropReason::Superseded);
         }
-        if !self.has_room_for(&state.queue, bytes.len()) && !self.make_room(&mut state, incoming) {
+        if !self.has_room_for(&state, bytes.len()) && !self.make_room(&mut state, incoming) {
             return Pushed::Dropped;
         }
         state.enqueue(entry());
         self.queued()
+    }
+
+    /// Hands over what a client missed. A history may be longer than what may wait for a connection, so these wait beside it:
+    /// nobody is a slow consumer for what we have just put before him.
+    pub fn push_replayed(&self, events: Vec<Bytes>, target: &Target) {
+        let mut state = self.lock();
+        if state.phase != Phase::Open {
+            self.give_up(&mut state, events.len() as u64, DropReason::Closed);
+            return;
+        }
+        for bytes in events {
+            let bytes = state.respell.map_or_else(|| bytes.clone(), |respell| respell(&bytes));
+            state.allowance.0 += 1;
+            state.allowance.1 += bytes.len();
+            state.enqueue(Entry { bytes, events: 1, target: Some(target.clone()), key: 0 });
+        }
+        drop(state);
+        self.drainer.wake();
     }
 
     /// Hands over several events of one room, joined in one buffer, if the socket takes them now. If not, nothing happened: the
@@ -234,7 +254,7 @@ impl Outbox {
         match state.write_now(&bytes) {
             Direct::Complete => return,
             Direct::Partial(written) => state.queue.push_partial(Entry::control(bytes), written),
-            Direct::Waits if state.queue.len() >= self.limits.events + CONTROL_ENTRIES => {
+            Direct::Waits if state.queue.len() >= self.limits.events + state.allowance.0 + CONTROL_ENTRIES => {
                 self.begin_close(&mut state, CloseReason::SlowConsumer);
             }
             Direct::Waits => state.enqueue(Entry::control(bytes)),
@@ -260,8 +280,11 @@ impl Outbox {
         Pushed::Queued
     }
 
-    fn has_room_for(&self, queue: &Queue, bytes: usize) -> bool {
-        queue.events() == 0 || (queue.events() < self.limits.events && queue.bytes() + bytes <= self.limits.bytes)
+    fn has_room_for(&self, state: &State, bytes: usize) -> bool {
+        let (queue, (more_events, more_bytes)) = (&state.queue, state.allowance);
+        let limits = self.limits;
+        queue.events() == 0
+            || (queue.events() < limits.events + more_events && queue.bytes() + bytes <= limits.bytes.saturating_add(more_bytes))
     }
 
     /// The slow-consumer rule: room for the event is made by the policy, or the event (or the connection) is given up.
@@ -274,12 +297,12 @@ impl Outbox {
             }
             Overflow::DropNewest => {}
             Overflow::DropOldest | Overflow::KeepLatest => {
-                while !self.has_room_for(&state.queue, incoming.bytes.len()) {
+                while !self.has_room_for(state, incoming.bytes.len()) {
                     let Some(oldest) = state.queue.pop_oldest_event() else { break };
                     self.give_up(state, u64::from(oldest.events), DropReason::DropOldest);
                     state.note_lost(oldest.target.as_ref(), u64::from(oldest.events));
                 }
-                if self.has_room_for(&state.queue, incoming.bytes.len()) {
+                if self.has_room_for(state, incoming.bytes.len()) {
                     return true;
                 }
             }
@@ -519,6 +542,9 @@ impl State {
     }
 
     fn note_progress(&mut self) {
+        if self.queue.is_empty() {
+            self.allowance = (0, 0);
+        }
         self.waiting_since = if self.queue.is_empty() { None } else { Some(Instant::now()) };
     }
 

@@ -37,7 +37,7 @@ impl Handler<PublishAs> for RoomRegistry {
             return at_once(Err(refusal));
         }
         let targets = smallvec![Target::Room(order.room)];
-        let sent = self.parts.bridge.publish.send(Publish { targets, event: order.event, except: Vec::new() });
+        let sent = self.parts.bridge.publish.send(Publish { targets, event: order.event, except: Vec::new(), idempotency_key: None });
         Box::pin(async move { Ok(sent.await.unwrap_or(Err(BrokerError::Unavailable))?) })
     }
 }

@@ -20,13 +20,14 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     group::GroupOptions,
-    hall::{Hall, Place, Refused, Waiting},
+    hall::{Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BridgeRestored, BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Join, Leave, Publish, Refusal, Subscribe, Summon, Tell,
-        TellNodes, Unsubscribe,
+        BridgeRestored, BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, Replay,
+        Subscribe, Summon, Tell, TellNodes, Unsubscribe,
     },
     outbox::Outbox,
     presence::Presence,
+    replay::Positions,
     worker::Worker,
 };
 use crate::{
@@ -34,7 +35,7 @@ use crate::{
     config::Config,
     lifeline::Lifeline,
     metrics::Metrics,
-    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target},
+    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target, resume::Point},
 };
 
 /// How long a client waits for the broker before it is told that it has joined although nothing is confirmed.
@@ -51,6 +52,7 @@ pub struct Bridge {
     pub unsubscribe: Recipient<Unsubscribe>,
     pub publish: Recipient<Publish>,
     pub tell_nodes: Recipient<TellNodes>,
+    pub replay: Recipient<Replay>,
 }
 
 pub struct RegistryParts {
@@ -72,7 +74,7 @@ pub struct RoomRegistry {
     /// Groups that were left by their last member, oldest first.
     deserted: VecDeque<(Instant, Target, usize)>,
     /// What the connections will be told when [`GAP_COLLECTION`] is over.
-    gaps: BTreeMap<ConnectionId, Gap>,
+    gaps: BTreeMap<(ConnectionId, GapReason), Gap>,
     pub(super) presence: Presence,
     /// When the presence is looked after next.
     pub(super) presence_due: Option<(Instant, SpawnHandle)>,
@@ -86,10 +88,14 @@ pub(super) struct Client {
     pub user_encoding: Option<Encoding>,
     tell: Recipient<Tell>,
     summon: Option<Recipient<Summon>>,
-    worker: Worker,
+    pub worker: Worker,
     /// Its user's own events come to it.
     has_user: bool,
     pub rooms: SmallVec<[RoomName; 2]>,
+    /// Where it stood when it entered its first room with history.
+    pub first: Option<(RoomName, Option<Point>)>,
+    /// Where its stream stands, once that has several such rooms and its ids must cover them all.
+    pub positions: Option<Arc<Positions>>,
 }
 
 /// To itself: what the broker answered to a subscription.
@@ -101,16 +107,19 @@ struct Concluded {
     answer: Result<(), BrokerError>,
 }
 
+/// How a connection comes into a room.
+pub(super) struct Arrival {
+    /// How the room's events are spelled for it.
+    pub encoding: Encoding,
+    pub greeting: Option<Greeting>,
+    /// The last id that the client saw.
+    pub since: Option<Box<str>>,
+}
+
 #[derive(Default)]
 struct Gap {
     rooms: Vec<RoomName>,
     user: bool,
-}
-
-/// How a member is told of its room.
-pub(super) struct Spelled {
-    pub encoding: Encoding,
-    pub greeting: Option<Bytes>,
 }
 
 pub(super) type Answer<T> = ResponseFuture<Result<T, Refusal>>;
@@ -147,14 +156,28 @@ impl RoomRegistry {
         Ok(())
     }
 
+    fn join(&mut self, order: Join, ctx: &mut Context<Self>) -> Answer<()> {
+        let Join { connection, room, encoding, since, greeting, .. } = order;
+        let user = self.connections.get(&connection).filter(|client| client.has_user).and_then(|client| client.identity.user.clone());
+        if let (Some(user), Some(_)) = (user, &since) {
+            // Its own events keep no history, and came over the same stream.
+            self.note_gap(connection, &Target::User(user), GapReason::NoHistory, ctx);
+        }
+        self.enter(connection, Target::Room(room), Arrival { encoding, greeting, since }, ctx)
+    }
+
     /// Makes a connection a member of a room or user, at once or when the broker has confirmed.
     pub(super) fn enter(
         &mut self,
         connection: ConnectionId,
         target: Target,
-        Spelled { encoding, greeting }: Spelled,
+        Arrival { encoding, greeting, since }: Arrival,
         ctx: &mut Context<Self>,
     ) -> Answer<()> {
+        let keeps_history = matches!(&target, Target::Room(room) if self.parts.config.rule_for(room).history.is_kept());
+        if since.is_some() && !keeps_history {
+            self.note_gap(connection, &target, GapReason::NoHistory, ctx);
+        }
         let Some(client) = self.connections.get_mut(&connection) else { return at_once(Err(connection_is_gone())) };
         let is_known = client.note(&target);
         let place = Place { connection, encoding, outbox: Arc::clone(&client.outbox) };
@@ -173,10 +196,14 @@ impl RoomRegistry {
         };
         let is_new = hall.prepare(&worker, &target, options);
         let (answer, answered) = oneshot::channel();
-        hall.enter(worker.index, is_known, Waiting { place, greeting, answer });
+        let resume = keeps_history.then_some(Resume { since, is_known });
+        let resuming = hall.enter(worker.index, is_known, Waiting { place, greeting, resume, answer });
         let must_wait = hall.is_waiting(worker.index);
         if is_new {
             self.subscribe(target.clone(), worker.index, ctx);
+        }
+        if let Some(resuming) = resuming {
+            self.resume(&target, worker.index, resuming, ctx);
         }
         if must_wait {
             if self.awaited.is_empty() {
@@ -196,9 +223,8 @@ impl RoomRegistry {
                 ctx.run_later(left, Self::lose_patience);
                 return;
             }
-            if let Some(hall) = self.halls.get_mut(&target) {
-                hall.admit_unproven(worker);
-            }
+            let resuming = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            resuming.into_iter().for_each(|waiting| self.resume(&target, worker, waiting, ctx));
         }
     }
 
@@ -242,9 +268,11 @@ impl RoomRegistry {
         match answer {
             // Everybody who waited for it is a member now.
             Ok(()) => {
-                for connection in hall.open(feed.worker) {
-                    self.note_gap(connection, target, ctx);
+                let (unproven, resuming) = hall.open(feed.worker);
+                for connection in unproven {
+                    self.note_gap(connection, target, GapReason::BrokerLost, ctx);
                 }
+                resuming.into_iter().for_each(|waiting| self.resume(target, feed.worker, waiting, ctx));
             }
             Err(error) => {
                 let refused = hall.refuse(feed.worker, &error);
@@ -304,11 +332,11 @@ impl RoomRegistry {
     }
 
     /// Remembers that a connection may have missed events of the target; it is told once, with all its rooms.
-    fn note_gap(&mut self, connection: ConnectionId, target: &Target, ctx: &mut Context<Self>) {
+    pub(super) fn note_gap(&mut self, connection: ConnectionId, target: &Target, reason: GapReason, ctx: &mut Context<Self>) {
         if self.gaps.is_empty() {
             ctx.run_later(GAP_COLLECTION, |registry, _| registry.tell_gaps());
         }
-        let gap = self.gaps.entry(connection).or_default();
+        let gap = self.gaps.entry((connection, reason)).or_default();
         match target {
             Target::Room(room) if gap.rooms.contains(room) => {}
             Target::Room(room) => gap.rooms.push(room.clone()),
@@ -318,9 +346,9 @@ impl RoomRegistry {
 
     #[expect(clippy::disallowed_methods, reason = "one notice per connection and outage, and it must not be lost")]
     fn tell_gaps(&mut self) {
-        for (connection, Gap { rooms, user }) in std::mem::take(&mut self.gaps) {
+        for ((connection, reason), Gap { rooms, user }) in std::mem::take(&mut self.gaps) {
             if let Some(client) = self.connections.get(&connection) {
-                client.tell.do_send(Tell(Reply::Gap { rooms, user, reason: GapReason::BrokerLost, dropped: None }));
+                client.tell.do_send(Tell(Reply::Gap { rooms, user, reason, dropped: None }));
             }
         }
     }
@@ -332,7 +360,7 @@ impl RoomRegistry {
             affected.extend(of_client.map(|target| (*connection, target)));
         }
         for (connection, target) in affected {
-            self.note_gap(connection, &target, ctx);
+            self.note_gap(connection, &target, GapReason::BrokerLost, ctx);
         }
     }
 
@@ -410,12 +438,26 @@ impl Handler<Connect> for RoomRegistry {
         let Connect { connection, identity, outbox, user_encoding, tell, summon, worker } = order;
         let user = identity.user.clone();
         // A Socket.IO client may say later who it is.
-        let (rooms, has_user) = self.connections.remove(&connection).map(|known| (known.rooms, known.has_user)).unwrap_or_default();
-        let client = Client { identity, outbox, user_encoding, tell, summon, worker, has_user, rooms };
+        let client = match self.connections.remove(&connection) {
+            Some(known) => Client { identity, outbox, user_encoding, tell, summon, worker, ..known },
+            None => Client {
+                identity,
+                outbox,
+                user_encoding,
+                tell,
+                summon,
+                worker,
+                has_user: false,
+                rooms: SmallVec::new(),
+                first: None,
+                positions: None,
+            },
+        };
+        let has_user = client.has_user;
         self.connections.insert(connection, client);
         match (user, user_encoding) {
             (Some(user), Some(encoding)) if !has_user => {
-                self.enter(connection, Target::User(user), Spelled { encoding, greeting: None }, ctx)
+                self.enter(connection, Target::User(user), Arrival { encoding, greeting: None, since: None }, ctx)
             }
             _ => at_once(Ok(())),
         }
@@ -426,9 +468,8 @@ impl Handler<Join> for RoomRegistry {
     type Result = Answer<()>;
 
     fn handle(&mut self, order: Join, ctx: &mut Context<Self>) -> Self::Result {
-        let Join { connection, room, encoding, greeting, is_granted } = order;
-        match self.admit(connection, &room, is_granted) {
-            Ok(()) => self.enter(connection, Target::Room(room), Spelled { encoding, greeting }, ctx),
+        match self.admit(order.connection, &order.room, order.is_granted) {
+            Ok(()) => self.join(order, ctx),
             Err(refusal) => at_once(Err(refusal)),
         }
     }
@@ -469,7 +510,7 @@ impl Handler<ConnectionEnded> for RoomRegistry {
 
     fn handle(&mut self, fact: ConnectionEnded, ctx: &mut Context<Self>) {
         let Some(client) = self.connections.remove(&fact.connection) else { return };
-        self.gaps.remove(&fact.connection);
+        // Of what it was to be told, nothing is said: `tell_gaps` finds it gone.
         for target in client.targets() {
             self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
             self.exit(fact.connection, client.worker.index, target, None);

@@ -193,7 +193,7 @@ impl Handler<Summon> for Connection {
 
     fn handle(&mut self, Summon { room, is_member }: Summon, ctx: &mut Context<Self>) {
         match is_member {
-            true => self.join(room, Reference::default(), true, ctx),
+            true => self.join((room, None), Reference::default(), true, ctx),
             false => self.leave(room, Reference::default(), ctx),
         }
     }

@@ -4,13 +4,14 @@
 //! One per process, started by the hub on the first worker's arbiter (next to the registry, because each thread crossed costs
 //! a wake-up), and lives as long as the process. What it carries over is a [`Link`]: Redis, or the embedded broker.
 
+mod history;
 pub mod nodes;
 mod receipts;
 mod route;
 
-use std::{collections::HashMap, hash::BuildHasher, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::BuildHasher, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture, prelude::SendError};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 use bytes::Bytes;
 use foldhash::fast::{FixedState, RandomState};
 use futures_util::future;
@@ -20,17 +21,23 @@ use tokio::{
 };
 
 use self::{
+    history::HistoryDesk,
     receipts::Receipts,
     route::{ChannelState, Route},
 };
-use super::link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused};
+use super::{
+    link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused},
+    recording::Origin,
+};
 use crate::{
     actors::messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Publish, Published, Subscribe, Unsubscribe},
+    config::Config,
     lifeline::{Lifeline, Readiness},
     metrics::Metrics,
     protocol::{
-        ConnectionId, Publication, Target,
+        Target,
         dialect::{Delivery, Emit, MAX_BINARY_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, callboard},
+        resume::ResumeKey,
         source::{Decoded, Destination, Sources, Standing},
     },
 };
@@ -47,7 +54,10 @@ pub struct Reports {
 }
 
 pub struct BridgeParts {
+    pub config: Arc<Config>,
     pub sources: Sources,
+    /// Signs ids until the link brings the key that all nodes share.
+    pub key: ResumeKey,
     /// `broker.prefix`.
     pub prefix: String,
     /// `mailbox.bridge`.
@@ -63,6 +73,9 @@ pub struct RedisBridge {
     /// `None` until the link is attached, which needs the bridge's address.
     link: Option<Box<dyn Link>>,
     routes: HashMap<Target, Route, RandomState>,
+    sources: Rc<Sources>,
+    /// What it takes to keep history.
+    desk: HistoryDesk,
     /// Whose route a subscribed channel is of. A channel has one owner: the first source that matches decides.
     owners: HashMap<Arc<str>, Target, RandomState>,
     /// What the publishers on this node wait for.
@@ -80,6 +93,8 @@ impl RedisBridge {
     pub fn new(parts: BridgeParts) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(parts.mailbox.min(Semaphore::MAX_PERMITS))),
+            sources: Rc::new(parts.sources.clone()),
+            desk: HistoryDesk::new(parts.key),
             parts,
             link: None,
             routes: HashMap::default(),
@@ -93,6 +108,7 @@ impl RedisBridge {
 
     /// The link that carries for this bridge. Called once, before the bridge is asked for anything.
     pub fn attach(&mut self, link: Box<dyn Link>) {
+        self.desk.archive = link.archive();
         self.link = Some(link);
     }
 
@@ -106,25 +122,25 @@ impl RedisBridge {
 
     /// The name of the source that a channel is of.
     fn label_of(&self, channel: &str) -> Option<Arc<str>> {
-        self.parts.sources.decode(channel, &[]).map(|decoded| decoded.label)
+        self.sources.decode(channel, &[]).map(|decoded| decoded.label)
     }
 
     fn is_standing(&self, channel: &str) -> bool {
         self.label_of(channel).is_some_and(|label| {
-            self.parts.sources.standing().iter().any(|standing| match standing {
+            self.sources.standing().iter().any(|standing| match standing {
                 Standing::Channel(text) | Standing::Pattern(text) => *text == label,
             })
         })
     }
 
     /// Fans one message out.
-    fn route(&mut self, channel: &str, payload: &[u8]) {
-        let Some(Decoded { source, label, deliveries }) = self.parts.sources.decode(channel, payload) else { return };
+    fn route(&mut self, channel: &str, payload: &Bytes) {
+        let Some(Decoded { source, label, deliveries }) = self.sources.decode(channel, payload) else { return };
         match deliveries {
             Ok(deliveries) => {
-                for delivery in deliveries {
+                for (index, delivery) in deliveries.into_iter().enumerate() {
                     if let Delivery::Emit(emit) = delivery {
-                        self.deliver(&label, emit);
+                        self.deliver(&label, emit, Origin { channel, payload, index });
                     }
                 }
             }
@@ -143,11 +159,12 @@ impl RedisBridge {
     /// The broker has answered for these channels. Before the link is up nobody is told: nothing is proven yet.
     fn note(&mut self, channels: &[Arc<str>], state: &ChannelState) {
         for channel in channels {
-            if let Some(route) = self.owners.get(channel).and_then(|target| self.routes.get_mut(target)) {
-                route.set(channel, state.clone());
-                if self.is_up {
-                    route.settle();
-                }
+            let Some(target) = self.owners.get(channel).cloned() else { continue };
+            let Some(route) = self.routes.get_mut(&target) else { continue };
+            route.set(channel, state.clone());
+            if self.is_up {
+                route.settle();
+                self.ask_for_marker(&target);
             }
         }
     }
@@ -171,25 +188,33 @@ impl RedisBridge {
         Some(told)
     }
 
-    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Destination>) {
-        let Destination::Target(target) = emit.to else { return };
-        let Some(route) = self.routes.get(&target) else { return };
+    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Destination>, origin: Origin<'_>) {
+        let Destination::Target(target) = &emit.to else { return };
+        let Some(route) = self.routes.get_mut(target) else { return };
         self.parts.metrics.published(label).inc();
         let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id));
-        let mut publication = Publication::new(target, emit.event);
-        publication.except = emit.except.iter().filter_map(|id| id.parse::<ConnectionId>().ok()).collect();
-        publication.duplicate_key = emit.duplicate_key;
-        let delivery = Deliver { publication: Arc::new(publication), received: Instant::now(), receipt };
-        for feed in &route.feeds {
-            match feed.deliver_to.try_send(delivery.clone()) {
-                Ok(()) => {}
-                Err(SendError::Full(_)) => {
-                    feed.miss(1);
-                    self.parts.metrics.mailbox_full("group");
+        let publication = history::publication(target.clone(), emit);
+        let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
+        match &mut route.recording {
+            None => route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics),
+            Some(recording) => {
+                let (delivery, given_up) = self.desk.take_down(recording, publication, origin, ready);
+                self.parts.metrics.history_writes("lost", given_up);
+                if let Some(delivery) = delivery {
+                    route.fan_out(&delivery, &self.parts.metrics);
                 }
-                // The registry has let it go and the unsubscription is on its way.
-                Err(SendError::Closed(_)) => {}
             }
+        }
+    }
+
+    /// Nobody listens to it any more.
+    fn close_route(&mut self, target: &Target) {
+        let Some(route) = self.routes.remove(target) else { return };
+        route.recording.iter().for_each(|recording| self.desk.close(recording));
+        let channels = route.channels();
+        channels.iter().for_each(|channel| _ = self.owners.remove(channel));
+        if let Some(link) = &mut self.link {
+            link.unsubscribe(channels);
         }
     }
 }
@@ -210,16 +235,20 @@ impl Actor for RedisBridge {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(self.parts.mailbox);
+        Self::keep_house(ctx);
     }
 }
 
 impl Handler<Inbound> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, Inbound { channel, payload }: Inbound, _: &mut Context<Self>) {
+    fn handle(&mut self, Inbound { channel, payload }: Inbound, ctx: &mut Context<Self>) {
         match nodes::node_channel(&channel, &self.parts.prefix) {
             Some(channel) => nodes::hand_on(&self.parts.reports.node_said, channel, payload, &self.parts.metrics),
-            None => self.route(&channel, &payload),
+            None => {
+                self.route(&channel, &payload);
+                self.flush_soon(ctx);
+            }
         }
     }
 }
@@ -269,24 +298,26 @@ impl Handler<Refused> for RedisBridge {
 impl Handler<LinkUp> for RedisBridge {
     type Result = ();
 
-    #[expect(clippy::disallowed_methods, reason = "once per outage, and it must not be lost")]
-    fn handle(&mut self, LinkUp: LinkUp, _: &mut Context<Self>) {
+    fn handle(&mut self, LinkUp: LinkUp, ctx: &mut Context<Self>) {
         self.is_up = true;
         if std::mem::replace(&mut self.was_up, true) {
             self.parts.metrics.broker_reconnects().inc();
         }
         self.parts.readiness.set_broker_up(true);
         self.parts.metrics.broker_up().set(1);
-        let mut targets = Vec::new();
+        let mut torn = Vec::new();
+        let mut recorded = Vec::new();
         for (target, route) in &mut self.routes {
             route.settle();
             if std::mem::take(&mut route.is_torn) {
-                targets.push(target.clone());
+                torn.push(target.clone());
+            }
+            if route.recording.is_some() {
+                recorded.push(target.clone());
             }
         }
-        if !targets.is_empty() {
-            self.parts.reports.restored.do_send(BridgeRestored { targets });
-        }
+        recorded.iter().for_each(|target| self.ask_for_marker(target));
+        self.restore(torn, ctx);
         self.parts.reports.up.do_send(BridgeUp);
     }
 }
@@ -304,7 +335,9 @@ impl Handler<LinkDown> for RedisBridge {
         for route in self.routes.values_mut() {
             route.is_torn |= matches!(route.outcome(), Some(Ok(())));
             route.ask_again();
+            route.recording.iter_mut().for_each(|recording| recording.lose(&self.desk.timeline));
         }
+        self.desk.lose();
     }
 }
 
@@ -315,8 +348,13 @@ impl Handler<Subscribe> for RedisBridge {
         let (waiting, answered) = oneshot::channel();
         let mut asked = Vec::new();
         let route = self.routes.entry(target.clone()).or_insert_with(|| {
-            asked = self.parts.sources.channels_of(&target);
-            Route::new(&asked)
+            asked = self.sources.channels_of(&target);
+            let mut route = Route::new(&asked);
+            if let Target::Room(room) = &target {
+                let limits = self.parts.config.rule_for(room).history;
+                route.recording = limits.is_kept().then(|| self.desk.open(room, limits));
+            }
+            route
         });
         // Somebody may have changed the ACL since.
         if let Some(Err(_)) = route.outcome() {
@@ -335,6 +373,10 @@ impl Handler<Subscribe> for RedisBridge {
         if let (Some(link), false) = (&mut self.link, asked.is_empty()) {
             link.subscribe(asked);
         }
+        if self.is_up {
+            // A room that lives on standing channels alone is subscribed already.
+            self.ask_for_marker(&target);
+        }
         Box::pin(async move { answered.await.unwrap_or(Err(BrokerError::Unavailable)) })
     }
 }
@@ -348,11 +390,10 @@ impl Handler<Unsubscribe> for RedisBridge {
         if !route.feeds.is_empty() {
             return;
         }
-        let channels = route.channels();
-        self.routes.remove(&target);
-        channels.iter().for_each(|channel| _ = self.owners.remove(channel));
-        if let Some(link) = &mut self.link {
-            link.unsubscribe(channels);
+        match &route.recording {
+            // It goes on recording for those who come back.
+            Some(recording) => self.desk.note_deserted(target, recording.limits.ttl),
+            None => self.close_route(&target),
         }
     }
 }
@@ -360,8 +401,52 @@ impl Handler<Unsubscribe> for RedisBridge {
 impl Handler<Publish> for RedisBridge {
     type Result = ResponseFuture<Result<Published, BrokerError>>;
 
-    fn handle(&mut self, order: Publish, ctx: &mut Context<Self>) -> Self::Result {
-        let Publish { targets, mut event, except } = order;
+    fn handle(&mut self, mut order: Publish, ctx: &mut Context<Self>) -> Self::Result {
+        let Some(key) = order.idempotency_key.take() else { return self.publish(order, ctx) };
+        let id = match order.event.id.take().map_or_else(random_id, Ok) {
+            Ok(id) => id,
+            Err(error) => return Box::pin(future::ready(Err(error))),
+        };
+        order.event.id = Some(id.clone());
+        let archive = self.desk.archive.clone();
+        let claimed = match &archive {
+            Some(archive) => archive.claim(&key, &id),
+            None => Box::pin(future::ready(Ok(self.desk.claims.claim(&key, &id, Instant::now())))),
+        };
+        let bridge = ctx.address();
+        Box::pin(async move {
+            if let Some(id) = claimed.await? {
+                return Ok(Published { id, delivered: 0 });
+            }
+            let published = bridge.send(order).await.unwrap_or(Err(BrokerError::Unavailable));
+            if published.is_err() {
+                match archive {
+                    Some(archive) => archive.release(&key).await,
+                    // An error says that the bridge is gone, and the claims with it.
+                    None => _ = bridge.send(GiveUpClaim(key)).await,
+                }
+            }
+            published
+        })
+    }
+}
+
+/// To itself: the publication failed that was claimed under this key.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct GiveUpClaim(Box<str>);
+
+impl Handler<GiveUpClaim> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, GiveUpClaim(key): GiveUpClaim, _: &mut Context<Self>) {
+        self.desk.claims.release(&key);
+    }
+}
+
+impl RedisBridge {
+    fn publish(&mut self, order: Publish, ctx: &mut Context<Self>) -> ResponseFuture<Result<Published, BrokerError>> {
+        let Publish { targets, mut event, except, .. } = order;
         let id = match event.id.take().map_or_else(random_id, Ok) {
             Ok(id) => id,
             Err(error) => return Box::pin(future::ready(Err(error))),

@@ -5,15 +5,25 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
+use super::link::Marker;
+use crate::protocol::resume::RoomHash;
+
 /// Between two markers.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// With so many markers missing when the next is due, the subscription is dead, whatever TCP says. Markers are counted and not
 /// time, because a thread that was held up for long has proven nothing against Redis.
 const MISSING: usize = 2;
 
-/// Publishes `node:number:seconds:microseconds` with Redis' own time in it, as one step (EVAL).
-pub const MARKER_SCRIPT: &str = "local t = redis.call('TIME') \
-     return redis.call('PUBLISH', ARGV[1], ARGV[2] .. ':' .. t[1] .. ':' .. t[2])";
+/// Wishes for a marker out of turn are granted together, so long after the first.
+pub const COALESCE: Duration = Duration::from_millis(10);
+/// Publishes `node:number:ms:ticket:rooms`, as one step with the reading of Redis' time (EVAL).
+pub const MARKER_SCRIPT: &str = include_str!("redis/mark.lua");
+
+/// The end of a marker's text, behind Redis' time.
+pub fn tail(ticket: u64, rooms: &[RoomHash]) -> String {
+    let rooms: Vec<String> = rooms.iter().map(RoomHash::to_string).collect();
+    format!(":{ticket}:{}", rooms.join(","))
+}
 
 /// The markers of this node that are on their way.
 #[derive(Debug)]
@@ -39,6 +49,21 @@ impl Clock {
         self.number += 1;
         self.sent.push_back((self.number, now));
         format!("{}:{}", self.node, self.number)
+    }
+
+    /// A marker out of turn. It moves the time like any other, and nothing is concluded from its absence.
+    pub fn extra_marker(&mut self) -> String {
+        self.number += 1;
+        format!("{}:{}", self.node, self.number)
+    }
+
+    /// What a marker says, of whichever node.
+    pub fn read(&self, marker: &str) -> Option<Marker> {
+        let mut parts = marker.split(':');
+        let is_foreign = parts.next()? != self.node;
+        let (_, ms, ticket) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let wanted = parts.next()?.split(',').filter_map(|room| room.parse().ok()).collect();
+        Some(Marker { ms, ticket: (!is_foreign).then_some(ticket), wanted, is_foreign })
     }
 
     /// A marker came back, of whichever node; the round trip if it is one that we wait for.

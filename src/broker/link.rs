@@ -1,18 +1,28 @@
 //! The contract of a link: what the bridge asks of the thing that carries messages, and what it is told by it.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use actix::Message;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 
-use crate::actors::messages::BrokerError;
+use super::archive::Archive;
+use crate::{
+    actors::messages::BrokerError,
+    protocol::resume::{ResumeKey, RoomHash},
+};
 
 /// Carries messages between nodes. All calls return at once; what comes of a subscription is told as [`Confirmed`] or
 /// [`Refused`], and while the link is down it is kept and made when it is up again.
 pub trait Link {
     fn subscribe(&mut self, channels: Vec<Arc<str>>);
     fn unsubscribe(&mut self, channels: Vec<Arc<str>>);
+    /// Sends a marker of the clock soon. It comes back as a [`Marker`] with this ticket or a later one, after everything that
+    /// was published to a channel since its subscription was confirmed. `rooms`: other nodes should say how far they have
+    /// recorded these.
+    fn mark(&mut self, ticket: u64, rooms: Vec<RoomHash>);
+    /// Where histories are kept for all nodes, if anywhere.
+    fn archive(&self) -> Option<Rc<dyn Archive>>;
     /// Sends one payload to these channels, in this order. Done when the broker has taken it.
     fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>>;
 }
@@ -56,3 +66,25 @@ pub struct LinkUp;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct LinkDown;
+
+/// Link → bridge, in the order of the messages: the clock has moved on.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Marker {
+    pub ms: u64,
+    /// Of a marker of ours: the last ticket that was asked for before it was sent.
+    pub ticket: Option<u64>,
+    /// Another node begins to count these rooms, and wants to know how far we have recorded them.
+    pub wanted: Vec<RoomHash>,
+    pub is_foreign: bool,
+}
+
+/// Link → bridge, in the order of the messages: here something was lost, of whichever channel, or a marker.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Torn;
+
+/// Link → bridge, before [`LinkUp`]: ids are signed with this.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Keyed(pub ResumeKey);

@@ -1,7 +1,13 @@
 //! The embedded broker: a link that ends where it begins. Nothing leaves the process, nothing is ever lost on the way, and the
 //! same code routes behind it.
 
-use std::{cell::RefCell, collections::HashSet, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+    rc::Rc,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use actix::{Addr, prelude::SendError};
 use bytes::Bytes;
@@ -9,11 +15,15 @@ use foldhash::fast::RandomState;
 use futures_util::future::{self, LocalBoxFuture};
 
 use super::{
+    archive::Archive,
     bridge::RedisBridge,
-    link::{Confirmed, Inbound, Link, LinkUp},
+    link::{Confirmed, Inbound, Link, LinkUp, Marker},
     resp::{PublishError, Sink},
 };
-use crate::{actors::messages::BrokerError, protocol::source::Standing};
+use crate::{
+    actors::messages::BrokerError,
+    protocol::{resume::RoomHash, source::Standing},
+};
 
 /// Shared by the link and the RESP listener; both live on the bridge's thread.
 #[derive(Clone)]
@@ -21,6 +31,8 @@ pub struct MemoryBus(Rc<Bus>);
 
 struct Bus {
     bridge: Addr<RedisBridge>,
+    /// The last marker's time: each is later than the one before it.
+    marked_ms: Cell<u64>,
     channels: RefCell<HashSet<Arc<str>, RandomState>>,
     /// What stands before the star of each pattern.
     prefixes: Vec<Arc<str>>,
@@ -40,7 +52,7 @@ impl MemoryBus {
                 Standing::Pattern(pattern) => prefixes.push(Arc::from(pattern.trim_end_matches('*'))),
             }
         }
-        Self(Rc::new(Bus { bridge, channels: RefCell::new(channels), prefixes }))
+        Self(Rc::new(Bus { bridge, marked_ms: Cell::new(0), channels: RefCell::new(channels), prefixes }))
     }
 
     /// The link for the bridge, which is told that it is up.
@@ -68,6 +80,20 @@ impl Link for MemoryLink {
     fn unsubscribe(&mut self, channels: Vec<Arc<str>>) {
         let mut known = self.0.0.channels.borrow_mut();
         channels.iter().for_each(|channel| _ = known.remove(channel));
+    }
+
+    /// The subscription is made when it is asked for, so the marker is due at once.
+    #[expect(clippy::disallowed_methods, reason = "once per room with history, and it must not be lost")]
+    fn mark(&mut self, ticket: u64, _: Vec<RoomHash>) {
+        let bus = &self.0.0;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(bus.marked_ms.get() + 1);
+        bus.marked_ms.set(ms);
+        bus.bridge.do_send(Marker { ms, ticket: Some(ticket), wanted: Vec::new(), is_foreign: false });
+    }
+
+    fn archive(&self) -> Option<Rc<dyn Archive>> {
+        None
     }
 
     fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>> {

@@ -4,11 +4,13 @@
 //! One task runs it, next to the bridge. It reads as fast as Redis sends and hands on within `mailbox.bridge`; it never waits
 //! for a fan-out, because a reader that is late for 32 MB is cut off by Redis without a word.
 
+mod archive;
 mod connect;
 mod orders;
 
 use std::{
     collections::{HashMap, HashSet},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -25,20 +27,29 @@ use redis::{ErrorKind, Msg, RedisError, aio::MultiplexedConnection};
 use tokio::{
     sync::{mpsc, watch},
     task::unconstrained,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
 use self::{
+    archive::RedisArchive,
     connect::{Connections, LinkError, answer},
     orders::{CHANNELS_PER_COMMAND, Carried, Order, Orders, Wish, carry, is_forbidden},
 };
 use super::{
+    archive::Archive,
     backoff::Backoff,
     bridge::RedisBridge,
     clock::{self, Clock},
-    link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused},
+    link::{Confirmed, Inbound, InboundLost, Keyed, Link, LinkDown, LinkUp, Refused, Torn},
 };
-use crate::{actors::messages::BrokerError, metrics::Metrics, protocol::source::Standing};
+use crate::{
+    actors::messages::BrokerError,
+    metrics::Metrics,
+    protocol::{
+        resume::{ResumeKey, RoomHash},
+        source::Standing,
+    },
+};
 
 pub use self::connect::{AddressError, Connector};
 
@@ -59,6 +70,7 @@ pub struct RedisLink {
     wishes: mpsc::UnboundedSender<Wish>,
     /// The command connection, while the link is up.
     commands: watch::Receiver<Option<MultiplexedConnection>>,
+    prefix: String,
 }
 
 pub struct LinkParts {
@@ -69,6 +81,8 @@ pub struct LinkParts {
     pub standing: Vec<Standing>,
     /// This node's name on the clock.
     pub node: String,
+    /// Offered to the nodes as the key that signs their ids.
+    pub key: ResumeKey,
     pub bridge: Addr<RedisBridge>,
     pub metrics: Metrics,
 }
@@ -91,9 +105,13 @@ impl RedisLink {
             orders: Orders::default(),
             lost: HashMap::default(),
             refusal_logged: None,
+            marks: Marks::default(),
+            is_whole: true,
+            prefix: parts.prefix.clone(),
+            key: parts.key,
         };
         actix::spawn(task.run());
-        Self { wishes, commands: command_connection }
+        Self { wishes, commands: command_connection, prefix: parts.prefix }
     }
 
     fn wish(&self, wish: Wish) {
@@ -109,6 +127,14 @@ impl Link for RedisLink {
 
     fn unsubscribe(&mut self, channels: Vec<Arc<str>>) {
         self.wish(Wish::Unsubscribe(channels));
+    }
+
+    fn mark(&mut self, ticket: u64, rooms: Vec<RoomHash>) {
+        self.wish(Wish::Mark(ticket, rooms));
+    }
+
+    fn archive(&self) -> Option<Rc<dyn Archive>> {
+        Some(Rc::new(RedisArchive::new(self.prefix.clone(), self.commands.clone())))
     }
 
     fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>> {
@@ -149,6 +175,20 @@ struct Task {
     /// Messages that the bridge's full mailbox refused, by channel.
     lost: HashMap<Arc<str>, u64, RandomState>,
     refusal_logged: Option<Instant>,
+    marks: Marks,
+    /// The bridge has had every message since the last marker that it has had.
+    is_whole: bool,
+    prefix: String,
+    key: ResumeKey,
+}
+
+/// Markers out of turn that the bridge has asked for.
+#[derive(Default)]
+struct Marks {
+    /// The last ticket that was asked for. The next marker carries it, out of turn or not.
+    ticket: u64,
+    rooms: Vec<RoomHash>,
+    due: Option<Instant>,
 }
 
 impl Task {
@@ -184,6 +224,7 @@ impl Task {
         let mut connections = self.connector.connect().await?;
         answer(self.listen_standing(&mut connections)).await?;
         answer(self.prove(&mut connections)).await?;
+        timeout(clock::INTERVAL, self.share_key(connections.commands.clone())).await.map_err(|_| LinkError::Silent)?;
         self.subscribe_wanted(&connections).await?;
         Ok(connections)
     }
@@ -254,6 +295,12 @@ impl Task {
 
     fn note(&mut self, wish: Wish) {
         match &wish {
+            Wish::Mark(ticket, rooms) => {
+                self.marks.ticket = self.marks.ticket.max(*ticket);
+                self.marks.rooms.extend(rooms);
+                self.marks.due.get_or_insert_with(|| Instant::now() + clock::COALESCE);
+                return;
+            }
             Wish::Subscribe(channels) => self.wanted.extend(channels.iter().cloned()),
             Wish::Unsubscribe(channels) => channels.iter().for_each(|channel| _ = self.wanted.remove(channel)),
         }
@@ -302,6 +349,12 @@ impl Task {
                     // If it stays so, the missing markers end the connection.
                     log::warn!("Redis took no clock marker: {error}");
                 }
+                () = due(self.marks.due) => {
+                    let head = self.clock.extra_marker();
+                    let marked = self.publish_marker(head, connections.commands.clone());
+                    // If it fails, the next marker does as well.
+                    actix::spawn(async move { _ = marked.await });
+                }
                 _ = ticks.tick() => {
                     if self.clock.is_dead() {
                         return LinkError::Dead;
@@ -332,17 +385,34 @@ impl Task {
     fn hand_on(&mut self, message: &Msg) -> Option<Duration> {
         let name = message.get_channel_name();
         if name == &*self.clock_channel {
-            let round_trip = self.clock.see(std::str::from_utf8(message.get_payload_bytes()).ok()?, Instant::now())?;
+            let text = std::str::from_utf8(message.get_payload_bytes()).ok()?;
+            if let Some(marker) = self.clock.read(text) {
+                // A marker that is missed is a loss like any other: the bridge would count on where others begin anew.
+                self.is_whole = self.tell_torn() && self.bridge.try_send(marker).is_ok();
+            }
+            let round_trip = self.clock.see(text, Instant::now())?;
             self.metrics.clock_round_trip().set(round_trip.as_secs_f64());
             return Some(round_trip);
         }
         let channel = self.wanted.get(name).cloned().unwrap_or_else(|| Arc::from(name));
         let payload = Bytes::copy_from_slice(message.get_payload_bytes());
-        if let Err(SendError::Full(refused)) = self.bridge.try_send(Inbound { channel, payload }) {
+        if !self.tell_torn() {
             self.metrics.mailbox_full("bridge");
+            *self.lost.entry(channel).or_default() += 1;
+        } else if let Err(SendError::Full(refused)) = self.bridge.try_send(Inbound { channel, payload }) {
+            self.metrics.mailbox_full("bridge");
+            self.is_whole = false;
             *self.lost.entry(refused.channel).or_default() += 1;
         }
         None
+    }
+
+    /// Where something was lost, the bridge is told in front of the next message. False if there is no place for it.
+    fn tell_torn(&mut self) -> bool {
+        if !self.is_whole {
+            self.is_whole = self.bridge.try_send(Torn).is_ok();
+        }
+        self.is_whole
     }
 
     #[expect(clippy::disallowed_methods, reason = "once per second at most, and it must not be lost")]
@@ -354,11 +424,45 @@ impl Task {
     }
 
     fn mark(&mut self, connections: &Connections) -> impl Future<Output = Result<(), RedisError>> + use<> {
+        let head = self.clock.next_marker(Instant::now());
+        self.publish_marker(head, connections.commands.clone())
+    }
+
+    /// Every marker answers all that was asked for before it.
+    fn publish_marker(
+        &mut self,
+        head: String,
+        mut connection: MultiplexedConnection,
+    ) -> impl Future<Output = Result<(), RedisError>> + use<> {
+        let tail = clock::tail(self.marks.ticket, &std::mem::take(&mut self.marks.rooms));
+        self.marks.due = None;
         let mut command = redis::cmd("EVAL");
-        let marker = self.clock.next_marker(Instant::now());
-        command.arg(clock::MARKER_SCRIPT).arg(0).arg(&*self.clock_channel).arg(marker);
-        let mut connection = connections.commands.clone();
+        command.arg(clock::MARKER_SCRIPT).arg(0).arg(&*self.clock_channel).arg(head).arg(tail).arg(format!("{}:clock-ms", self.prefix));
         async move { command.query_async(&mut connection).await }
+    }
+
+    /// The key that signs ids: the first node's that came. Without a right to keep one, ids hold on this node alone.
+    #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
+    async fn share_key(&self, mut connection: MultiplexedConnection) {
+        let name = format!("{}:id-key", self.prefix);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(&name).arg(self.key.expose()).arg("NX").ignore().cmd("GET").arg(&name);
+        let key = match pipeline.query_async::<(Vec<u8>,)>(&mut connection).await {
+            Ok((key,)) => key.try_into().map_err(|_| format!("{name} is no key of 16 bytes")),
+            Err(error) => Err(error.to_string()),
+        };
+        match key {
+            Ok(key) => self.bridge.do_send(Keyed(ResumeKey::new(key))),
+            Err(error) => log::warn!("ids to resume by hold on this node alone: {error}"),
+        }
+    }
+}
+
+/// Waits until then; forever without a time.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => future::pending().await,
     }
 }
 

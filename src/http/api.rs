@@ -26,7 +26,9 @@ use super::{
     wrong_method,
 };
 use crate::{
-    actors::messages::{BrokerError, ConnectionLookup, Disconnect, Enrol, Publish, Published, Refusal, RoomList, RoomMemberList},
+    actors::messages::{
+        BrokerError, ConnectionLookup, Disconnect, Enrol, HistoryExtent, Publish, Published, Refusal, RoomList, RoomMemberList,
+    },
     protocol::{
         Argument, ConnectionId, ErrorCode, Event, EventName, NameError, RoomName, Target, UserName, dialect::MAX_DEPTH, gossip::Subject,
         json,
@@ -150,6 +152,7 @@ struct PublishBody<'a> {
     #[serde(borrow)]
     args: Option<Vec<&'a RawValue>>,
     id: Option<String>,
+    idempotency_key: Option<String>,
     #[serde(default)]
     except: Vec<String>,
 }
@@ -193,13 +196,15 @@ impl PublishBody<'_> {
             (None, Some(args)) => args.into_iter().map(argument).collect(),
             (None, None) => Vec::new(),
         };
-        if self.id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 200 || id.chars().any(char::is_control)) {
-            return Err(invalid("an id has 1 to 200 bytes and no control characters"));
+        let is_misspelled = |id: &String| id.is_empty() || id.len() > 200 || id.chars().any(char::is_control);
+        if self.id.iter().chain(&self.idempotency_key).any(is_misspelled) {
+            return Err(invalid("an id or idempotency_key has 1 to 200 bytes and no control characters"));
         }
         let except: Result<Vec<ConnectionId>, _> = self.except.iter().map(|id| id.parse()).collect();
         let mut event = Event::new(name, arguments);
         event.id = self.id.map(String::into_boxed_str);
-        Ok(Publish { targets, event, except: except.map_err(|_| invalid("except lists connection ids"))? })
+        let except = except.map_err(|_| invalid("except lists connection ids"))?;
+        Ok(Publish { targets, event, except, idempotency_key: self.idempotency_key.map(String::into_boxed_str) })
     }
 }
 
@@ -325,6 +330,10 @@ async fn room(caller: Caller, name: Path<String>, door: Data<Door>) -> Result<Ht
         let users = members.users.iter().map(|(user, connections)| json!({ "user": user, "connections": connections }));
         answer["members"] = users.collect();
         answer["anonymous"] = members.anonymous.into();
+    }
+    if rule.history.is_kept() {
+        let kept = ask(door.history.send(HistoryExtent { room }).await)?.map_err(Refusal::from)?;
+        answer["history"] = json!({ "length": kept.length, "first": kept.first, "last": kept.last });
     }
     Ok(caller.answer(&answer))
 }

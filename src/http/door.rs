@@ -25,7 +25,7 @@ use crate::{
         Connection, Outbox, RoomRegistry,
         connection::{ConnectionOptions, ConnectionParts},
         lease::{Capacity, Lease, Tally},
-        messages::{Open, Publish, Reconfigure},
+        messages::{HistoryExtent, Open, Publish, Reconfigure},
         outbox::OutboxLimits,
         session::SessionParts,
         sessions::Sessions,
@@ -51,6 +51,7 @@ pub struct Door {
     policy: ArcSwap<Policy>,
     pub registry: Addr<RoomRegistry>,
     pub publish: Recipient<Publish>,
+    pub history: Recipient<HistoryExtent>,
     pub keyring: Arc<Keyring>,
     pub anonymous: Arc<Identity>,
     pub metrics: Metrics,
@@ -80,6 +81,7 @@ pub struct DoorParts {
     pub config: Arc<Config>,
     pub registry: Addr<RoomRegistry>,
     pub publish: Recipient<Publish>,
+    pub history: Recipient<HistoryExtent>,
     pub keyring: Arc<Keyring>,
     pub forward: Option<Arc<ForwardAuth>>,
     pub metrics: Metrics,
@@ -97,8 +99,8 @@ pub struct Started {
 
 impl Started {
     /// Registers the connection and joins these rooms; done when the client may be told that it is listening.
-    pub async fn open(&self, rooms: Vec<RoomName>) -> Result<(), ApiError> {
-        let opened = self.connection.send(Open { rooms }).await;
+    pub async fn open(&self, rooms: Vec<RoomName>, since: Option<Box<str>>) -> Result<(), ApiError> {
+        let opened = self.connection.send(Open { rooms, since }).await;
         opened.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down"))?.map_err(ApiError::from)
     }
 }
@@ -146,7 +148,7 @@ impl Drop for Leash {
 
 impl Door {
     pub fn new(parts: DoorParts) -> Self {
-        let DoorParts { config, registry, publish, keyring, forward, metrics, readiness, node, conformance } = parts;
+        let DoorParts { config, registry, publish, history, keyring, forward, metrics, readiness, node, conformance } = parts;
         Self {
             capacity: Capacity::new(config.server.max_connections),
             addresses: Tally::default(),
@@ -158,6 +160,7 @@ impl Door {
             policy: ArcSwap::from_pointee(Policy::new(config, forward, &registry, &keyring)),
             registry,
             publish,
+            history,
             keyring,
             metrics,
             readiness,

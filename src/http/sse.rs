@@ -22,19 +22,23 @@ use crate::protocol::{
 };
 
 /// What a polyfill's form may be long: one id.
-const MAX_FORM_BYTES: usize = 4096;
+const MAX_FORM_BYTES: usize = 8192;
 
 pub async fn stream(request: HttpRequest, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
     // Read to its end even where nothing in it is used: the socket passes to the connection.
     let form = read_body(payload, MAX_FORM_BYTES).await?;
     let page = origin::check(&request, &door.config().http.allowed_origins).inspect_err(|error| door.note_refusal(WireName::Sse, error))?;
-    if is_dismissed(&request, &form) {
+    let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
+    let since = sse::last_event_id(header, request.query_string(), std::str::from_utf8(&form).ok()).map(String::into_boxed_str);
+    if since.as_deref() == Some(sse::DISMISSED_ID) {
+        // This is the return of a stream that the server side ended. Its last event said so, with an id that the client now
+        // shows: no node has to remember it, and a page that is loaded anew starts without it.
         // The one status that keeps an EventSource from coming back (WHATWG HTML §9.2.3).
         let mut response = HttpResponse::NoContent();
         page.allow(&mut response);
         return Ok(response.finish());
     }
-    open(&request, &door, &page).await.or_else(|error| {
+    open(&request, &door, &page, since).await.or_else(|error| {
         door.note_refusal(WireName::Sse, &error);
         // The page may read why.
         let mut response = actix_web::ResponseError::error_response(&error);
@@ -43,21 +47,14 @@ pub async fn stream(request: HttpRequest, payload: Payload, door: Data<Door>) ->
     })
 }
 
-/// Whether this is the return of a stream that the server side ended. Its last event said so, with an id that the client now
-/// shows: no node has to remember it, and a page that is loaded anew starts without it.
-fn is_dismissed(request: &HttpRequest, form: &[u8]) -> bool {
-    let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
-    sse::last_event_id(header, request.query_string(), std::str::from_utf8(form).ok()).as_deref() == Some(sse::DISMISSED_ID)
-}
-
-async fn open(request: &HttpRequest, door: &Door, page: &Page) -> Result<HttpResponse, ApiError> {
+async fn open(request: &HttpRequest, door: &Door, page: &Page, since: Option<Box<str>>) -> Result<HttpResponse, ApiError> {
     let query = Query::of(request);
     let identity = identify(request, &query, door).await?;
     let config = door.config();
     let rooms = query.rooms(&config.http.default_rooms, config.http.max_rooms_per_connection)?;
     let started = door.start(request, Wire::Sse, identity)?;
     // The head tells the client that it is listening, so it waits for the broker.
-    started.open(rooms).await?;
+    started.open(rooms, since).await?;
     let mut response = HttpResponse::Ok();
     page.allow(&mut response);
     response

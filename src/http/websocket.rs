@@ -43,7 +43,7 @@ async fn enter(request: &HttpRequest, payload: Payload, door: &Door) -> Result<H
     let identity = identify(request, &query, door).await?;
     let rooms = query.rooms(&config.http.default_rooms, config.http.max_rooms_per_connection)?;
     let started = door.start(request, Wire::web_socket(config.http.max_frame), identity)?;
-    started.open(Vec::new()).await?;
+    started.open(Vec::new(), None).await?;
     for room in rooms {
         wish(&started, Command::Join { room, since: None, reference: Reference::default() });
     }

@@ -30,7 +30,7 @@ use crate::{
     },
     lifeline::{Lifeline, Readiness, Watch},
     metrics::Metrics,
-    protocol::source::Sources,
+    protocol::{resume::ResumeKey, source::Sources},
 };
 
 pub struct Core {
@@ -43,6 +43,8 @@ pub struct Core {
     /// Where the embedded broker takes PUBLISH.
     resp: Option<TcpListener>,
     node: u32,
+    /// Signs ids where the nodes share no other key.
+    key: ResumeKey,
     conformance: bool,
     metrics: Metrics,
     readiness: Arc<Readiness>,
@@ -65,6 +67,7 @@ impl Core {
             connector,
             resp: listen::open_resp(&config)?,
             node: getrandom::u32().map_err(HubError::Randomness)?,
+            key: resume_key().map_err(HubError::Randomness)?,
             conformance,
             metrics: Metrics::new(),
             readiness,
@@ -81,9 +84,11 @@ impl Core {
 
     /// Starts it on this thread.
     pub fn start(self) -> Door {
-        let Self { config, sources, keyring, forward, connector, resp, node, conformance, metrics, readiness, .. } = self;
+        let Self { config, sources, key, keyring, forward, connector, resp, node, conformance, metrics, readiness, .. } = self;
         let bridge_parts = |reports| BridgeParts {
+            config: Arc::clone(&config),
             sources: sources.clone(),
+            key,
             prefix: config.broker.prefix.clone(),
             mailbox: config.mailbox.bridge,
             reports,
@@ -102,7 +107,7 @@ impl Core {
                     bridge.address(),
                     &config,
                     sources.clone(),
-                    LinkSeeds { connector, resp, node, metrics: metrics.clone() },
+                    LinkSeeds { connector, resp, node, key, metrics: metrics.clone() },
                 ));
                 actor
             });
@@ -111,6 +116,7 @@ impl Core {
                 unsubscribe: bridge.clone().recipient(),
                 publish: bridge.clone().recipient(),
                 tell_nodes: bridge.clone().recipient(),
+                replay: bridge.clone().recipient(),
             };
             started = Some(bridge);
             RoomRegistry::new(RegistryParts {
@@ -122,9 +128,9 @@ impl Core {
             })
         });
         let Some(bridge) = started else { unreachable!("the registry is created with its bridge") };
-        let publish = bridge.recipient();
+        let (publish, history) = (bridge.clone().recipient(), bridge.recipient());
         actix_web::rt::spawn(jwks::keep(Arc::clone(&keyring)));
-        Door::new(DoorParts { config, registry, publish, keyring, forward, metrics, readiness, node, conformance })
+        Door::new(DoorParts { config, registry, publish, history, keyring, forward, metrics, readiness, node, conformance })
     }
 }
 
@@ -134,15 +140,22 @@ pub fn forward(config: &Config) -> Result<Option<Arc<ForwardAuth>>, HubError> {
     Ok(forward.map_err(HubError::Randomness)?.map(Arc::new))
 }
 
+fn resume_key() -> Result<ResumeKey, getrandom::Error> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key)?;
+    Ok(ResumeKey::new(key))
+}
+
 struct LinkSeeds {
     connector: Option<Connector>,
     resp: Option<TcpListener>,
     node: u32,
+    key: ResumeKey,
     metrics: Metrics,
 }
 
 fn link(bridge: Addr<RedisBridge>, config: &Config, sources: Sources, seeds: LinkSeeds) -> Box<dyn Link> {
-    let LinkSeeds { connector, resp, node, metrics } = seeds;
+    let LinkSeeds { connector, resp, node, key, metrics } = seeds;
     let standing = sources.standing().into_iter().chain(nodes::standing(&config.broker.prefix)).collect();
     if let Some(connector) = connector {
         return Box::new(RedisLink::start(LinkParts {
@@ -150,6 +163,7 @@ fn link(bridge: Addr<RedisBridge>, config: &Config, sources: Sources, seeds: Lin
             prefix: config.broker.prefix.clone(),
             standing,
             node: format!("{node:08x}"),
+            key,
             bridge,
             metrics,
         }));

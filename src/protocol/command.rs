@@ -60,6 +60,8 @@ pub enum Reply {
     },
     Joined {
         room: RoomName,
+        /// Where the client stands in a room with history: what it shows to resume before the first event came.
+        id: Option<Box<str>>,
         reference: Reference,
     },
     Left {

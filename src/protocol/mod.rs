@@ -17,6 +17,7 @@ pub mod notice;
 pub mod pattern;
 pub mod position;
 pub mod publication;
+pub mod resume;
 pub mod socketio;
 pub mod socketio_echo;
 pub mod socketio_legacy;

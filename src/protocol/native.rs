@@ -92,6 +92,8 @@ enum Fields<'a> {
     },
     Room {
         room: &'a RoomName,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
     },
     Ack {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,8 +113,8 @@ impl<'a> Answer<'a> {
             Reply::Welcome { connection, user } => {
                 ("welcome", Fields::Welcome { connection: connection.to_string(), user: user.as_ref() }, None)
             }
-            Reply::Joined { room, reference } => ("joined", Fields::Room { room }, Some(reference)),
-            Reply::Left { room, reference } => ("left", Fields::Room { room }, Some(reference)),
+            Reply::Joined { room, id, reference } => ("joined", Fields::Room { room, id: id.as_deref() }, Some(reference)),
+            Reply::Left { room, reference } => ("left", Fields::Room { room, id: None }, Some(reference)),
             Reply::Ack { id, reference } => ("ack", Fields::Ack { id: id.as_deref() }, Some(reference)),
             Reply::Pong { reference } => ("pong", Fields::Pong {}, Some(reference)),
             Reply::Error { code, message, reference } => ("error", Fields::Error { code: code.as_str(), message }, Some(reference)),

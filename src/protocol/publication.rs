@@ -11,7 +11,7 @@ use super::{
     event::Event,
     names::{ConnectionId, RoomName, UserName},
     native,
-    position::Position,
+    resume::Point,
     socketio::{self, Revision, Spelling},
     sse,
 };
@@ -66,8 +66,8 @@ pub struct Publication {
     pub event: Arc<Event>,
     pub target: Target,
     /// Where it stands in the room's order; only rooms with history have positions.
-    pub position: Option<Position>,
-    /// The id that a client shows to resume after this event, made from `position`.
+    pub point: Option<Point>,
+    /// The id that a client shows to resume after this event, where its stream has no other room with history.
     pub resume_id: Option<Box<str>>,
     /// Connections that are not to get it: the publisher's choice.
     pub except: SmallVec<[ConnectionId; 1]>,
@@ -83,12 +83,18 @@ impl Publication {
         Self {
             event,
             target,
-            position: None,
+            point: None,
             resume_id: None,
             except: SmallVec::new(),
             duplicate_key: None,
             encoded: Mutex::new(SmallVec::new()),
         }
+    }
+
+    /// Gives it its place in the room's order.
+    pub fn place(&mut self, point: Point) {
+        self.point = Some(point);
+        self.resume_id = Some(point.id());
     }
 
     /// True where every connection of an encoding gets it, and gets the same bytes.

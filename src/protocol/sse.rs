@@ -29,9 +29,14 @@ static PADDING: [u8; 2050] = {
 
 /// One event as a block of the stream.
 pub fn event_block(publication: &Publication) -> Bytes {
+    event_block_under(publication.resume_id.as_deref(), publication)
+}
+
+/// One event under the id of a stream with several rooms, which only that stream has.
+pub fn event_block_under(id: Option<&str>, publication: &Publication) -> Bytes {
     let event = &*publication.event;
     let name = (!event.name.is_default()).then(|| event.name.as_str());
-    block(publication.resume_id.as_deref(), name, &data(event))
+    block(id, name, &data(event))
 }
 
 /// A notice as an event of the hub. `None` for the answers to commands, which a stream has no way to give.

@@ -78,7 +78,7 @@ impl Client {
     async fn opened(config: Config, rooms: &[&str]) -> Self {
         let mut client = Self::new(config, b"").await;
         let rooms = rooms.iter().map(|name| room(name)).collect();
-        assert_eq!(client.connection.send(Open { rooms }).await.expect("a connection"), Ok(()));
+        assert_eq!(client.connection.send(Open { rooms, since: None }).await.expect("a connection"), Ok(()));
         assert_eq!(client.peer.json().await, json!({"type": "welcome", "connection": id(1).to_string(), "user": null}));
         client
     }
@@ -147,7 +147,7 @@ async fn a_connection_opens_with_a_welcome_and_all_of_its_rooms() {
 async fn a_connection_that_may_not_have_all_of_its_rooms_has_none_and_ends() {
     let client = Client::new(open_to_all(), b"").await;
     let rooms = vec![room("a"), room("closed"), room("b")];
-    let answer = client.connection.send(Open { rooms }).await.expect("a connection");
+    let answer = client.connection.send(Open { rooms, since: None }).await.expect("a connection");
     assert_eq!(answer.map_err(|refusal| refusal.code), Err(ErrorCode::Forbidden));
     client.is_gone().await;
 }
@@ -156,7 +156,7 @@ async fn a_connection_that_may_not_have_all_of_its_rooms_has_none_and_ends() {
 async fn a_room_that_the_broker_refuses_refuses_the_connection() {
     let client = Client::new(open_to_all(), b"").await;
     client.house.answer(Answering::No);
-    let answer = client.connection.send(Open { rooms: vec![room("a")] }).await.expect("a connection");
+    let answer = client.connection.send(Open { rooms: vec![room("a")], since: None }).await.expect("a connection");
     assert_eq!(answer.map_err(|refusal| refusal.code), Err(ErrorCode::BrokerUnavailable));
     client.is_gone().await;
 }

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use callboard::{
     actors::{
         Outbox, RoomRegistry,
-        messages::{BrokerError, Connect, Deliver, Feed, Join, Publish, Published, Refusal, Subscribe, Tell, TellNodes, Unsubscribe},
+        messages::{
+            BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Refusal, Replay, Replayed, Subscribe, Tell, TellNodes,
+            Unsubscribe,
+        },
         outbox::OutboxLimits,
         receipt::Receipt,
         registry::{Bridge, RegistryParts},
@@ -327,6 +330,15 @@ impl Handler<TellNodes> for ProbeBridge {
     }
 }
 
+/// Nothing was missed, in a room without numbers.
+impl Handler<Replay> for ProbeBridge {
+    type Result = Replayed;
+
+    fn handle(&mut self, _: Replay, _: &mut Context<Self>) -> Replayed {
+        Replayed::default()
+    }
+}
+
 pub fn refused() -> BrokerError {
     BrokerError::Refused("NOPERM".into())
 }
@@ -377,7 +389,8 @@ impl House {
                 subscribe: bridge.clone().recipient(),
                 unsubscribe: bridge.clone().recipient(),
                 publish: bridge.clone().recipient(),
-                tell_nodes: bridge.recipient(),
+                tell_nodes: bridge.clone().recipient(),
+                replay: bridge.recipient(),
             },
             node: 1,
             metrics: metrics.clone(),
@@ -440,8 +453,9 @@ impl House {
 }
 
 pub fn joining(guest: &Guest, name: &str) -> Join {
-    let greeting = Encoding::WebSocket.reply(&Reply::Joined { room: room(name), reference: Default::default() });
-    Join { connection: guest.id, room: room(name), encoding: Encoding::WebSocket, greeting, is_granted: false }
+    let greeting = Encoding::WebSocket.reply(&Reply::Joined { room: room(name), id: None, reference: Default::default() });
+    let greeting = greeting.map(Greeting::Ready);
+    Join { connection: guest.id, room: room(name), encoding: Encoding::WebSocket, since: None, greeting, is_granted: false }
 }
 
 pub fn joined(name: &str) -> Value {

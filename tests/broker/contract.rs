@@ -207,7 +207,7 @@ async fn excepted_connections_are_named_to_the_groups(fixture: Fixture) {
     let bus = start(fixture).await;
     let mut listener = bus.join(room("r")).await;
     let except = ConnectionId::new(7, 9);
-    let order = Publish { targets: [room("r")].into_iter().collect(), event: event("e", "x"), except: vec![except] };
+    let order = Publish { targets: [room("r")].into_iter().collect(), event: event("e", "x"), except: vec![except], idempotency_key: None };
     bus.bridge.send(order).await.unwrap().unwrap();
     assert_eq!(listener.next().await.except[..], [except]);
     bus.publish("callboard:room:r", &format!(r#"{{"event":"e","except":["{except}","no connection"]}}"#)).await;

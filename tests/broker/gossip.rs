@@ -12,15 +12,16 @@ use callboard::{
         memory::MemoryBus,
         redis::{Connector, LinkParts, RedisLink},
     },
-    config::BrokerUrl,
+    config::{BrokerUrl, Config},
     metrics::Metrics,
-    protocol::{gossip::NodeChannel, source::Sources},
+    protocol::{gossip::NodeChannel, resume::ResumeKey, source::Sources},
 };
 use tokio::{sync::mpsc, time::timeout};
 
 use super::support::Redis;
 
 const PREFIX: &str = "callboard";
+const KEY: ResumeKey = ResumeKey::new([1; 16]);
 
 /// What a registry would hear.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +69,8 @@ impl Node {
         let ear = Ear(sender).start();
         let reports = Reports { restored: ear.clone().recipient(), up: ear.clone().recipient(), node_said: ear.recipient() };
         let parts = BridgeParts {
+            config: Arc::new(Config::default()),
+            key: KEY,
             sources: Sources::new(Vec::new()).expect("no sources"),
             prefix: PREFIX.into(),
             mailbox: 1024,
@@ -92,6 +95,7 @@ impl Node {
                 prefix: PREFIX.into(),
                 standing: nodes::standing(PREFIX).collect(),
                 node,
+                key: KEY,
                 bridge,
                 metrics: Metrics::new(),
             }))

@@ -3,6 +3,7 @@
 mod dialects;
 mod engineio;
 mod native;
+mod resume;
 mod socketio;
 mod socketio_legacy;
 mod socketio_session;

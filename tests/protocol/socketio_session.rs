@@ -61,7 +61,7 @@ fn frames(packets: &[&str]) -> Vec<Bytes> {
 /// The hub grants it.
 fn granted(command: &Command) -> Reply {
     match command.clone() {
-        Command::Join { room, reference, .. } => Reply::Joined { room, reference },
+        Command::Join { room, reference, .. } => Reply::Joined { room, id: None, reference },
         Command::Leave { room, reference } => Reply::Left { room, reference },
         Command::Publish { reference, .. } => Reply::Ack { id: None, reference },
         other => panic!("no command of this wire: {other:?}"),
@@ -277,7 +277,7 @@ fn a_room_is_seen_through_the_namespace_that_joined_it() {
     assert_eq!((length(&session, "chat/a"), length(&session, "chat/b"), length(&session, "c")), (0, 4, 0));
     let outcome = perform(&mut session, r#"2/chat,["subscribe","a"]"#);
     assert!(outcome.commands.is_empty());
-    let server_side = Reply::Joined { room: room("chat/b"), reference: Reference(None) };
+    let server_side = Reply::Joined { room: room("chat/b"), id: None, reference: Reference(None) };
     assert_eq!(session.reply(&server_side).to_vec(), frames(&[r#"42/chat,["joined","b"]"#]));
 }
 

@@ -172,7 +172,7 @@ fn presence_is_an_event_and_answers_are_not() {
     let room = RoomName::parse("a").unwrap();
     let presence = Reply::Presence { room: room.clone(), joined: vec![UserName::parse("bob").unwrap()], left: vec![] };
     assert_eq!(reply(&presence).unwrap(), "event: callboard:presence\ndata: {\"room\":\"a\",\"joined\":[\"bob\"],\"left\":[]}\n\n");
-    assert_eq!(reply(&Reply::Joined { room, reference: Reference(None) }), None);
+    assert_eq!(reply(&Reply::Joined { room, id: None, reference: Reference(None) }), None);
 }
 
 #[test]

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use actix::prelude::SendError;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::actors::messages::{BrokerError, Feed};
+use crate::{
+    actors::messages::{BrokerError, Deliver, Feed},
+    broker::recording::Recording,
+    metrics::Metrics,
+};
 
 /// Where the publications of one room or user go.
 pub(super) struct Route {
@@ -14,6 +19,8 @@ pub(super) struct Route {
     pub waiting: Vec<oneshot::Sender<Result<(), BrokerError>>>,
     /// It was whole when the link went down.
     pub is_torn: bool,
+    /// Of a room with history.
+    pub recording: Option<Box<Recording>>,
 }
 
 impl Route {
@@ -23,6 +30,7 @@ impl Route {
             channels: channels.iter().map(|channel| (Arc::clone(channel), ChannelState::Asked)).collect(),
             waiting: Vec::new(),
             is_torn: false,
+            recording: None,
         }
     }
 
@@ -63,9 +71,25 @@ impl Route {
         self.channels()
     }
 
-    /// Answers those who wait, if it is known what to.
+    /// Hands a publication to each worker that has members.
+    pub fn fan_out(&self, delivery: &Deliver, metrics: &Metrics) {
+        for feed in &self.feeds {
+            match feed.deliver_to.try_send(delivery.clone()) {
+                Ok(()) => {}
+                Err(SendError::Full(_)) => {
+                    feed.miss(1);
+                    metrics.mailbox_full("group");
+                }
+                // The registry has let it go and the unsubscription is on its way.
+                Err(SendError::Closed(_)) => {}
+            }
+        }
+    }
+
+    /// Answers those who wait, if it is known what to. Who joins a room with history is told when its events have numbers.
     pub fn settle(&mut self) {
-        if let Some(outcome) = self.outcome() {
+        let is_numbered = self.recording.as_ref().is_none_or(|recording| recording.is_numbered());
+        if let Some(outcome) = self.outcome().filter(|outcome| is_numbered || outcome.is_err()) {
             for waiting in self.waiting.drain(..) {
                 // Who asked may be gone.
                 let _ = waiting.send(outcome.clone());

@@ -6,6 +6,8 @@ use foldhash::fast::RandomState;
 use futures_util::future;
 use redis::{ErrorKind, RedisError, ServerErrorKind, aio::PubSubSink};
 
+use crate::protocol::resume::RoomHash;
+
 /// Channels in one command.
 pub(super) const CHANNELS_PER_COMMAND: usize = 512;
 
@@ -13,6 +15,8 @@ pub(super) const CHANNELS_PER_COMMAND: usize = 512;
 pub(super) enum Wish {
     Subscribe(Vec<Arc<str>>),
     Unsubscribe(Vec<Arc<str>>),
+    /// A marker of the clock: the ticket, and the rooms that others should report on.
+    Mark(u64, Vec<RoomHash>),
 }
 
 /// What Redis is still to be told. A channel is in at most one of the two: the last wish counts, so a channel that is left and
@@ -34,6 +38,7 @@ impl Orders {
         let (channels, into, out_of) = match wish {
             Wish::Subscribe(channels) => (channels, &mut self.subscribe, &mut self.unsubscribe),
             Wish::Unsubscribe(channels) => (channels, &mut self.unsubscribe, &mut self.subscribe),
+            Wish::Mark(..) => return,
         };
         for channel in channels {
             out_of.remove(&channel);

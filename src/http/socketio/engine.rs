@@ -134,7 +134,7 @@ async fn open_polling(asked: &Asked, door: &Door) -> Result<HttpResponse, Failed
     parts.place = Some(place);
     let started =
         door.start_with(&asked.request, new_wire(door, revision, Carrier::Polling, asked.manner), identity, Some(Box::new(parts)))?;
-    started.open(Vec::new()).await?;
+    started.open(Vec::new(), None).await?;
     let Started { connection, outbox, .. } = started;
     connection.do_send(Listen);
     let options = &door.config().socketio;
@@ -157,7 +157,7 @@ async fn open_web_socket(asked: &Asked, payload: Payload, door: &Door) -> Result
     let place = door.sessions.reserve().map_err(no_randomness)?;
     let wire = new_wire(door, Revision::of(asked.version), Carrier::WebSocket, asked.manner);
     let started = door.start_with(&asked.request, wire, identity, Some(Box::new(parts)))?;
-    started.open(Vec::new()).await?;
+    started.open(Vec::new(), None).await?;
     started.outbox.push_first(open_packet(place.id(), &[], door).ready(asked.version, Carrier::WebSocket));
     Ok(handshake.body(Takeover::new(&asked.request, started, Some(payload))).map_into_boxed_body())
 }

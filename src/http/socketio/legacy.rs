@@ -82,7 +82,7 @@ async fn open_session(request: &HttpRequest, query: &Query, door: &Door) -> Resu
     let sid = place.id().to_owned();
     parts.place = Some(place);
     let started = door.start_with(request, new_wire(door, Revision::V1, Carrier::Polling, Manner::Hub), identity, Some(Box::new(parts)))?;
-    started.open(Vec::new()).await?;
+    started.open(Vec::new(), None).await?;
     let Started { connection, outbox, .. } = started;
     connection.do_send(Listen);
     // Polls come more often than heartbeats where the interval is long.

@@ -38,7 +38,7 @@ impl Session {
     /// on when it is true; then comes [`Self::settle_move`].
     pub fn announce_move(&self, reply: &Reply) -> Option<Bytes> {
         let (room, reference, event) = match reply {
-            Reply::Joined { room, reference } => (room, reference, "joined"),
+            Reply::Joined { room, reference, .. } => (room, reference, "joined"),
             Reply::Left { room, reference } => (room, reference, "left"),
             _ => return None,
         };
@@ -53,7 +53,7 @@ impl Session {
     /// Takes the hub's answer to a join or leave that was announced; the ack, if the client waits for one.
     pub fn settle_move(&mut self, reply: &Reply) -> Option<Bytes> {
         let (room, reference, is_joined) = match reply {
-            Reply::Joined { room, reference } => (room, reference, true),
+            Reply::Joined { room, reference, .. } => (room, reference, true),
             Reply::Left { room, reference } => (room, reference, false),
             _ => return None,
         };

@@ -26,6 +26,7 @@ use callboard::{
     protocol::{
         Argument, Event, EventName, Publication, RoomName, Target, UserName,
         dialect::{Dialect, Options},
+        resume::ResumeKey,
         source::{Source, Sources},
     },
 };
@@ -33,6 +34,8 @@ use redis::aio::MultiplexedConnection;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{PATIENCE, Redis, eventually, logs};
+
+const KEY: ResumeKey = ResumeKey::new([1; 16]);
 
 pub fn room(name: &str) -> Target {
     Target::Room(RoomName::parse(name).unwrap())
@@ -150,7 +153,15 @@ impl Bus {
         let connector = Connector::new(BrokerUrl::parse(url).unwrap(), setup.tls_root.clone()).unwrap();
         Self::start(setup, |bridge, actor, metrics| {
             let node = "00000001".into();
-            actor.attach(Box::new(RedisLink::start(LinkParts { connector, prefix: "callboard".into(), standing, node, bridge, metrics })));
+            actor.attach(Box::new(RedisLink::start(LinkParts {
+                connector,
+                prefix: "callboard".into(),
+                standing,
+                node,
+                key: KEY,
+                bridge,
+                metrics,
+            })));
         })
     }
 
@@ -160,7 +171,9 @@ impl Bus {
         let reports = ReportLog { restored: restored_to }.start();
         let (readiness, metrics) = (Arc::new(Readiness::default()), Metrics::new());
         let parts = BridgeParts {
+            config: Arc::default(),
             sources: Sources::new(setup.sources).unwrap(),
+            key: KEY,
             prefix: "callboard".into(),
             mailbox: setup.mailbox,
             reports: Reports { restored: reports.clone().recipient(), up: reports.clone().recipient(), node_said: reports.recipient() },
@@ -199,7 +212,7 @@ impl Bus {
 
     /// Publishes as the registry or the door does.
     pub async fn send(&self, targets: &[Target], event: Event) -> Result<Published, BrokerError> {
-        let order = Publish { targets: targets.iter().cloned().collect(), event, except: Vec::new() };
+        let order = Publish { targets: targets.iter().cloned().collect(), event, except: Vec::new(), idempotency_key: None };
         self.bridge.send(order).await.unwrap()
     }
 

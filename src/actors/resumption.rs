@@ -1,0 +1,90 @@
+//! How the registry lets a client into a room with history: held by its group, until the bridge has said what it missed.
+
+use std::sync::Arc;
+
+use actix::{AsyncContext, Context, Handler, Message};
+
+use super::{
+    hall::{Place, Waiting},
+    messages::{Greet, Release, Replay, Replayed, Track},
+    registry::RoomRegistry,
+    replay::Positions,
+};
+use crate::protocol::{Encoding, GapReason, RoomName, Target};
+
+/// To itself: what the bridge says a client missed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Recalled {
+    room: RoomName,
+    worker: usize,
+    waiting: Waiting,
+    replayed: Replayed,
+}
+
+impl RoomRegistry {
+    /// Asks what a client missed that its group holds.
+    #[expect(clippy::disallowed_methods, reason = "once per join, and it must not be lost")]
+    pub(super) fn resume(&mut self, target: &Target, worker: usize, waiting: Waiting, ctx: &mut Context<Self>) {
+        let Target::Room(room) = target.clone() else { return };
+        let since = waiting.resume.as_ref().filter(|resume| !resume.is_known).and_then(|resume| resume.since.clone());
+        let is_resumed = since.is_some();
+        let asked = self.parts.bridge.replay.send(Replay { room: room.clone(), since });
+        let registry = ctx.address();
+        actix::spawn(async move {
+            let lost = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };
+            let replayed = asked.await.unwrap_or(lost);
+            registry.do_send(Recalled { room, worker, waiting, replayed });
+        });
+    }
+
+    /// What the stream's ids must cover, once it has a second room with history.
+    fn positions_for(&mut self, place: &Place, room: &RoomName, replayed: &Replayed) -> Option<Arc<Positions>> {
+        let connection = place.connection;
+        let client = self.connections.get_mut(&connection).filter(|_| place.encoding == Encoding::Sse)?;
+        let Some((first, point)) = client.first.clone().filter(|(first, _)| client.rooms.contains(first)) else {
+            client.first = Some((room.clone(), replayed.after));
+            return None;
+        };
+        if first == *room {
+            return client.positions.clone();
+        }
+        let worker = client.worker.index;
+        if client.positions.is_none() {
+            let positions = Arc::new(Positions::default());
+            point.into_iter().for_each(|point| positions.note(point));
+            client.positions = Some(Arc::clone(&positions));
+            if let Some(hall) = self.halls.get(&Target::Room(first)) {
+                hall.order(worker, Track { connection, positions });
+            }
+        }
+        self.connections.get(&connection)?.positions.clone()
+    }
+}
+
+impl Handler<Recalled> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Recalled { room, worker, waiting, replayed }: Recalled, ctx: &mut Context<Self>) {
+        let connection = waiting.place.connection;
+        let positions = self.positions_for(&waiting.place, &room, &replayed);
+        let target = Target::Room(room);
+        if let Some(reason) = replayed.gap {
+            self.note_gap(connection, &target, reason, ctx);
+        }
+        let Replayed { missed, after, is_ahead, from, .. } = replayed;
+        // Before the first that is replayed, and not after the last: the client may go again before it has read them.
+        let stands = from.or(after.filter(|_| missed.is_empty()));
+        let id = stands.map(|point| point.id());
+        let greeting = waiting.greeting.and_then(|greeting| greeting.spell(waiting.place.encoding, id));
+        if let Some(hall) = self.halls.get(&target) {
+            if waiting.resume.is_some_and(|resume| resume.is_known) {
+                greeting.into_iter().for_each(|greeting| hall.order(worker, Greet { connection, greeting }));
+            } else {
+                hall.order(worker, Release { connection, greeting, missed, after, is_ahead, positions });
+            }
+        }
+        // The connection may have ended meanwhile.
+        let _ = waiting.answer.send(Ok(()));
+    }
+}

@@ -1,0 +1,145 @@
+//! The archive in Redis: a stream for each room, a record beside it of what is whole, and the keys of publishers.
+//!
+//! `prefix:history:{room}` is the stream, its entries under the very positions that every node computes, so that the same
+//! publication written by five nodes is kept once. `prefix:recording:{room}` says what is whole. The braces put both into one
+//! slot of a Redis Cluster.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures_util::future::{self, LocalBoxFuture};
+use redis::{Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection};
+use tokio::sync::watch;
+
+use super::is_answer;
+use crate::{
+    actors::messages::BrokerError,
+    broker::archive::{Archive, Batch, Coverage, Entry, Extent, Stored, Written},
+    protocol::{Position, RoomName},
+};
+
+const RECORD: &str = include_str!("record.lua");
+const READ: &str = include_str!("read.lua");
+/// How long an idempotency key is honoured, in milliseconds.
+const CLAIM_MS: u64 = 5 * 60 * 1000;
+
+pub struct RedisArchive {
+    prefix: String,
+    /// The command connection, while the link is up.
+    commands: watch::Receiver<Option<MultiplexedConnection>>,
+}
+
+impl RedisArchive {
+    pub fn new(prefix: String, commands: watch::Receiver<Option<MultiplexedConnection>>) -> Self {
+        Self { prefix, commands }
+    }
+
+    fn keys(&self, room: &RoomName) -> [String; 2] {
+        ["history", "recording"].map(|kind| format!("{}:{kind}:{{{}}}", self.prefix, room.as_str()))
+    }
+
+    fn script(&self, text: &str, room: &RoomName) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        let [stream, record] = self.keys(room);
+        command.arg(text).arg(2).arg(stream).arg(record);
+        command
+    }
+
+    fn claim_key(&self, key: &str) -> String {
+        format!("{}:idempotency:{key}", self.prefix)
+    }
+
+    fn ask<T: FromRedisValue + 'static>(&self, command: Cmd) -> LocalBoxFuture<'static, Result<T, BrokerError>> {
+        let Some(mut connection) = self.commands.borrow().clone() else {
+            return Box::pin(future::ready(Err(BrokerError::Unavailable)));
+        };
+        Box::pin(async move { command.query_async(&mut connection).await.map_err(|error| refusal(&error)) })
+    }
+}
+
+fn refusal(error: &RedisError) -> BrokerError {
+    if is_answer(error) { BrokerError::Refused(error.to_string()) } else { BrokerError::Unavailable }
+}
+
+impl Archive for RedisArchive {
+    fn record(&self, batch: Batch) -> LocalBoxFuture<'static, Result<Written, BrokerError>> {
+        let mut command = self.script(RECORD, &batch.room);
+        let ttl = u64::try_from(batch.ttl.as_millis()).unwrap_or(u64::MAX / 2);
+        command.arg(batch.size).arg(ttl).arg(batch.since.to_string()).arg(batch.until.to_string());
+        for entry in &batch.entries {
+            command.arg(entry.position.to_string()).arg(&*entry.channel).arg(entry.index).arg(&entry.payload[..]);
+        }
+        let answer = self.ask::<(u64, u64, u64)>(command);
+        Box::pin(async move {
+            let (added, duplicates, lost) = answer.await?;
+            Ok(Written { added, duplicates, lost })
+        })
+    }
+
+    fn read(&self, room: &RoomName, after: Position, size: usize) -> LocalBoxFuture<'static, Result<Stored, BrokerError>> {
+        let mut command = self.script(READ, room);
+        command.arg(after.to_string()).arg(size);
+        let answer = self.ask::<Answer>(command);
+        Box::pin(async move { Ok(stored(answer.await?)) })
+    }
+
+    fn extent(&self, room: &RoomName) -> LocalBoxFuture<'static, Result<Extent, BrokerError>> {
+        let [stream, _] = self.keys(room);
+        let mut length = redis::cmd("XLEN");
+        length.arg(&stream);
+        let mut first = redis::cmd("XRANGE");
+        first.arg(&stream).arg("-").arg("+").arg("COUNT").arg(1);
+        let mut last = redis::cmd("XREVRANGE");
+        last.arg(&stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let (length, first, last) = (self.ask(length), self.ask::<Vec<StreamEntry>>(first), self.ask::<Vec<StreamEntry>>(last));
+        Box::pin(async move {
+            let (length, first, last) = future::try_join3(length, first, last).await?;
+            let id = |entries: Vec<StreamEntry>| entries.first().and_then(|(id, _)| id.parse().ok());
+            Ok(Extent { length, first: id(first), last: id(last) })
+        })
+    }
+
+    fn claim(&self, key: &str, id: &str) -> LocalBoxFuture<'static, Result<Option<Box<str>>, BrokerError>> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.claim_key(key)).arg(id).arg("NX").arg("GET").arg("PX").arg(CLAIM_MS);
+        let answer = self.ask::<Option<String>>(command);
+        Box::pin(async move { Ok(answer.await?.map(String::into_boxed_str)) })
+    }
+
+    fn release(&self, key: &str) -> LocalBoxFuture<'static, ()> {
+        let mut command = redis::cmd("DEL");
+        command.arg(self.claim_key(key));
+        let answer = self.ask::<()>(command);
+        // If it fails, the key runs out by itself.
+        Box::pin(async move { _ = answer.await })
+    }
+}
+
+type StreamEntry = (String, HashMap<String, Vec<u8>>);
+/// `start`, `until`, `trimmed`, `top`, the stream's last id, and the entries, newest first.
+type Answer = (String, String, String, String, String, Vec<StreamEntry>);
+
+fn stored((start, until, trimmed, top, last, entries): Answer) -> Stored {
+    let recorded = start.parse().ok().zip(until.parse().ok());
+    let (top, last) = (top.parse().unwrap_or_default(), last.parse::<Position>().unwrap_or_default());
+    let trimmed: Position = trimmed.parse().unwrap_or_default();
+    // What the record knows of is not there: evicted, or lost in a failover.
+    let trimmed = if last < top { trimmed.max(top) } else { trimmed };
+    // An entry that is none of ours leaves a hole where it stands.
+    let mut coverage = Coverage { recorded, trimmed };
+    let mut read = Vec::with_capacity(entries.len());
+    for (id, fields) in entries.into_iter().rev() {
+        let position = id.parse().unwrap_or_default();
+        match entry(position, fields) {
+            Some(entry) => read.push(entry),
+            None => coverage.trimmed = coverage.trimmed.max(position),
+        }
+    }
+    Stored { entries: read, coverage }
+}
+
+fn entry(position: Position, mut fields: HashMap<String, Vec<u8>>) -> Option<Entry> {
+    let mut text = |name| String::from_utf8(fields.remove(name)?).ok();
+    let (channel, index) = (text("c")?.into_boxed_str(), text("i")?.parse().ok()?);
+    Some(Entry { position, channel, index, payload: Bytes::from(fields.remove("p")?) })
+}

@@ -1,0 +1,270 @@
+//! Coming back: what a client missed is replayed, on whichever node and wire, and where it can't be, it is told so.
+
+use serde_json::json;
+
+use crate::support::{
+    eventually,
+    hub::{Hub, Setup},
+    publisher::Publisher,
+    redis::Redis,
+    sse::{Block, Stream},
+    websocket::Socket,
+};
+
+const ROOMS: &str = r#"
+[[room]]
+match = "kept*"
+publish = "members"
+history = { size = 10, ttl = "1m" }
+[[room]]
+match = "*"
+"#;
+
+/// The same hub over either broker. Redis, where there is one, must live as long.
+struct House {
+    hub: Hub,
+    redis: Option<Redis>,
+}
+
+fn houses() -> Vec<House> {
+    let redis = Redis::start();
+    let over_redis = node(&redis);
+    vec![House { hub: Hub::start(ROOMS), redis: None }, House { hub: over_redis, redis: Some(redis) }]
+}
+
+fn node(redis: &Redis) -> Hub {
+    Setup::new(ROOMS).variable("REDIS_URL", &redis.url()).start()
+}
+
+fn publish(hub: &Hub, room: &str, numbers: impl IntoIterator<Item = u32>) {
+    for number in numbers {
+        hub.publish(&format!(r#"{{"room":"{room}","data":{number}}}"#));
+    }
+}
+
+fn resume(hub: &Hub, rooms: &str, id: &str) -> Stream {
+    Stream::request(hub.address, "GET", &format!("/sse?{rooms}"), &[("Last-Event-ID", id)], b"")
+}
+
+fn numbers(stream: &mut Stream, count: usize) -> Vec<String> {
+    stream.take(count).into_iter().map(|(_, data)| data).collect()
+}
+
+fn id(block: &Block) -> String {
+    block.id.clone().expect("an id")
+}
+
+/// The notice, however many events come before it.
+fn gap(stream: &mut Stream) -> (Vec<String>, serde_json::Value) {
+    let mut before = Vec::new();
+    loop {
+        let block = stream.next().expect("an event");
+        if block.event == "callboard:gap" {
+            return (before, serde_json::from_str(&block.data).expect("JSON"));
+        }
+        before.push(block.data);
+    }
+}
+
+#[test]
+fn a_stream_goes_on_where_it_stopped_by_header_query_or_form() {
+    for House { hub, redis: _redis } in houses() {
+        let mut stream = Stream::open(hub.address, "/sse?room=kept");
+        publish(&hub, "kept", 1..=2);
+        let first = id(&stream.next().expect("an event"));
+        drop(stream);
+        publish(&hub, "kept", 3..=4);
+        let form = format!("Last-Event-ID={first}");
+        let form_type = [("Content-Type", "application/x-www-form-urlencoded")];
+        for mut resumed in [
+            resume(&hub, "room=kept", &first),
+            Stream::open(hub.address, &format!("/sse?room=kept&lastEventId={first}")),
+            Stream::open(hub.address, &format!("/sse?room=kept&last_event_id={first}")),
+            Stream::request(hub.address, "POST", "/sse/?room=kept", &form_type, form.as_bytes()),
+        ] {
+            assert_eq!(numbers(&mut resumed, 3), ["2", "3", "4"]);
+            hub.publish(r#"{"room":"kept","event":"live","data":9}"#);
+            assert_eq!(resumed.next().expect("an event").event, "live");
+        }
+    }
+}
+
+#[test]
+fn an_id_covers_every_room_of_its_stream_also_the_empty_ones() {
+    for House { hub, redis: _redis } in houses() {
+        let mut stream = Stream::open(hub.address, "/sse?room=kept-a&room=kept-b&room=kept-silent");
+        publish(&hub, "kept-a", [1]);
+        publish(&hub, "kept-b", [2]);
+        publish(&hub, "kept-a", [3]);
+        assert_eq!(numbers(&mut stream, 2), ["1", "2"]);
+        let last = id(&stream.next().expect("an event"));
+        drop(stream);
+        publish(&hub, "kept-b", [4]);
+        publish(&hub, "kept-silent", [5]);
+        publish(&hub, "kept-a", [6]);
+        let mut resumed = resume(&hub, "room=kept-a&room=kept-b&room=kept-silent", &last);
+        let mut missed = numbers(&mut resumed, 3);
+        missed.sort();
+        assert_eq!(missed, ["4", "5", "6"]);
+        publish(&hub, "kept-b", [7]);
+        assert_eq!(numbers(&mut resumed, 1), ["7"]);
+    }
+}
+
+#[test]
+fn an_id_that_is_none_of_ours_brings_all_that_is_kept_and_says_so() {
+    for House { hub, redis: _redis } in houses() {
+        let mut stream = Stream::open(hub.address, "/sse?room=kept");
+        publish(&hub, "kept", 1..=3);
+        let real = id(&stream.next().expect("an event"));
+        let flipped = if real.ends_with('A') { 'B' } else { 'A' };
+        let forged = format!("{}{flipped}", &real[..real.len() - 1]);
+        for unknown in ["5", "1764000000000-4", "garbage %00", &forged] {
+            let mut resumed = resume(&hub, "room=kept", unknown);
+            assert_eq!(resumed.head.status, 200);
+            let (before, notice) = gap(&mut resumed);
+            assert_eq!(before, ["1", "2", "3"], "{unknown}");
+            assert_eq!(notice, json!({ "rooms": ["kept"], "reason": "unknown_position" }));
+        }
+    }
+}
+
+#[test]
+fn what_was_trimmed_is_named_and_the_last_ten_are_replayed() {
+    for House { hub, redis: _redis } in houses() {
+        let mut stream = Stream::open(hub.address, "/sse?room=kept");
+        publish(&hub, "kept", 1..=3);
+        let first = id(&stream.next().expect("an event"));
+        publish(&hub, "kept", 4..=11);
+        assert_eq!(numbers(&mut resume(&hub, "room=kept", &first), 10), ["2", "3", "4", "5", "6", "7", "8", "9", "10", "11"]);
+        publish(&hub, "kept", [12]);
+        let (before, notice) = gap(&mut resume(&hub, "room=kept", &first));
+        assert_eq!(before, ["3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]);
+        assert_eq!(notice, json!({ "rooms": ["kept"], "reason": "history_trimmed" }));
+        eventually("the history has its size", || (hub.get("/api/rooms/kept").json()["history"]["length"] == 10).then_some(()));
+    }
+}
+
+#[test]
+fn rooms_without_history_are_named_in_one_notice() {
+    for House { hub, redis: _redis } in houses() {
+        let mut stream = Stream::open(hub.address, "/sse?room=kept&room=a&room=b");
+        publish(&hub, "kept", [1]);
+        let last = id(&stream.next().expect("an event"));
+        let (before, notice) = gap(&mut resume(&hub, "room=kept&room=a&room=b", &last));
+        assert_eq!((before, notice), (Vec::new(), json!({ "rooms": ["a", "b"], "reason": "no_history" })));
+    }
+}
+
+#[test]
+fn a_web_socket_resumes_each_room_by_itself_also_from_its_join() {
+    for House { hub, redis: _redis } in houses() {
+        let mut socket = Socket::open(hub.address, "/ws?room=");
+        socket.expect("welcome");
+        socket.send(r#"{"type":"join","room":"kept","ref":1}"#);
+        let joined = socket.expect("joined");
+        let at_join = joined["id"].as_str().expect("an id").to_owned();
+        publish(&hub, "kept", 1..=2);
+        let at_first = socket.expect("event")["id"].as_str().expect("an id").to_owned();
+        drop(socket);
+        publish(&hub, "kept", [3]);
+        for (since, expected) in [(at_join, vec![1, 2, 3]), (at_first, vec![2, 3])] {
+            let mut socket = Socket::open(hub.address, "/ws?room=");
+            socket.expect("welcome");
+            socket.send(&json!({ "type": "join", "room": "kept", "since": since, "ref": 7 }).to_string());
+            let joined = socket.expect("joined");
+            assert_eq!((joined["ref"].as_i64(), joined["id"].as_str()), (Some(7), Some(&*since)));
+            let missed: Vec<i64> = expected.iter().map(|_| socket.expect("event")["data"].as_i64().expect("a number")).collect();
+            assert_eq!(missed, expected);
+        }
+    }
+}
+
+/// Prove that another node replays what it did not deliver itself, in the same order and under the same ids.
+#[test]
+fn a_client_goes_on_at_another_node() {
+    let redis = Redis::start();
+    let (one, two) = (node(&redis), node(&redis));
+    let mut stream = Stream::open(one.address, "/sse?room=kept");
+    let mut other = Stream::open(two.address, "/sse?room=kept");
+    let mut publisher = Publisher::connect(redis.port);
+    for number in 1..=5 {
+        publisher.publish("callboard:room:kept", &json!({ "data": number }).to_string());
+    }
+    let here: Vec<Block> = (0..5).map(|_| stream.next().expect("an event")).collect();
+    let there: Vec<Block> = (0..5).map(|_| other.next().expect("an event")).collect();
+    assert_eq!(here, there, "the same ids");
+    for (seen, block) in here.iter().enumerate() {
+        let mut resumed = resume(&two, "room=kept", &id(block));
+        let rest: Vec<String> = (seen + 2..=5).map(|number| number.to_string()).collect();
+        assert_eq!(numbers(&mut resumed, rest.len()), rest);
+    }
+}
+
+#[test]
+fn a_killed_node_costs_its_clients_nothing() {
+    let redis = Redis::start();
+    let (mut one, two) = (node(&redis), node(&redis));
+    let mut stream = Stream::open(one.address, "/sse?room=kept");
+    let _witness = Stream::open(two.address, "/sse?room=kept");
+    let mut publisher = Publisher::connect(redis.port);
+    let mut send = |number: u32| publisher.publish("callboard:room:kept", &json!({ "data": number }).to_string());
+    (1..=3).for_each(&mut send);
+    let last = (0..3).map(|_| stream.next().expect("an event")).last().expect("three of them");
+    one.process.signal("KILL");
+    one.process.wait();
+    (4..=6).for_each(&mut send);
+    let mut resumed = resume(&two, "room=kept", &id(&last));
+    assert_eq!(numbers(&mut resumed, 3), ["4", "5", "6"]);
+    send(7);
+    assert_eq!(resumed.next().expect("an event").data, "7", "and no gap is told of");
+}
+
+/// A node that has the room since a moment ago asks those who have had it longer.
+#[test]
+fn a_node_that_never_had_the_room_replays_what_others_recorded() {
+    let redis = Redis::start();
+    let (one, two) = (node(&redis), node(&redis));
+    let mut stream = Stream::open(one.address, "/sse?room=kept");
+    publish(&one, "kept", 1..=3);
+    let first = id(&stream.next().expect("an event"));
+    let mut resumed = resume(&two, "room=kept", &first);
+    publish(&one, "kept", [4]);
+    assert_eq!(numbers(&mut resumed, 1), ["2"]);
+    assert_eq!(numbers(&mut resumed, 1), ["3"]);
+    assert_eq!(numbers(&mut resumed, 1), ["4"], "and no gap is told of");
+}
+
+/// The honest half: what nobody recorded is not presented as whole.
+#[test]
+fn a_hole_that_nobody_recorded_is_told_of() {
+    let redis = Redis::start();
+    let mut one = node(&redis);
+    let mut stream = Stream::open(one.address, "/sse?room=kept");
+    publish(&one, "kept", 1..=2);
+    let first = id(&stream.next().expect("an event"));
+    eventually("the history is written", || (one.get("/api/rooms/kept").json()["history"]["length"] == 2).then_some(()));
+    one.process.signal("KILL");
+    one.process.wait();
+    Publisher::connect(redis.port).publish("callboard:room:kept", r#"{"data":3}"#);
+    let two = node(&redis);
+    let (before, notice) = gap(&mut resume(&two, "room=kept", &first));
+    assert_eq!(before, ["2"]);
+    assert_eq!(notice, json!({ "rooms": ["kept"], "reason": "history_trimmed" }));
+}
+
+#[test]
+fn an_idempotency_key_sends_once_on_all_nodes() {
+    let redis = Redis::start();
+    let (one, two) = (node(&redis), node(&redis));
+    let mut stream = Stream::open(one.address, "/sse?room=kept");
+    let body = r#"{"room":"kept","data":1,"idempotency_key":"order-7"}"#;
+    let first = one.post("/api/publish", body).json();
+    assert_eq!(first["delivered"], 1);
+    for hub in [&one, &two] {
+        let again = hub.post("/api/publish", body).json();
+        assert_eq!((&again["id"], again["delivered"].as_i64()), (&first["id"], Some(0)));
+    }
+    publish(&one, "kept", [2]);
+    assert_eq!(numbers(&mut stream, 2), ["1", "2"]);
+}
