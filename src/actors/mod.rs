@@ -4,8 +4,10 @@
 //! Events go down: a bridge hands a publication to the groups of its room or user, one per worker thread, and each puts the
 //! ready bytes into the outboxes of its members. Wishes go up: a connection asks the registry, the registry asks the bridge.
 
+mod client;
 pub mod connection;
 pub mod fan_out;
+mod gaps;
 pub mod gossip;
 pub mod group;
 pub mod hall;

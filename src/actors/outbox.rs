@@ -7,14 +7,14 @@
 //! The queue is emptied by the connection's [`Line`](super::line::Line) where the connection owns a socket, and by the response
 //! body where actix keeps it (TLS, HTTP/2).
 
+mod draining;
+
 use std::{
     collections::VecDeque,
-    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -36,9 +36,6 @@ const CONTROL_ENTRIES: usize = 64;
 /// How many events with several addressees are remembered, so that a connection in two of the rooms takes each once. The two
 /// rooms would have to be further apart than this many of such events for one to arrive twice.
 const REMEMBERED_KEYS: usize = 1024;
-
-/// A poll is answered with about this much at a time; what waits beyond it is the next poll's.
-const POLL_BYTES: usize = 512 * 1024;
 
 /// What may wait for one connection.
 #[derive(Debug, Clone, Copy)]
@@ -384,101 +381,6 @@ impl Outbox {
     pub fn is_finished(&self) -> bool {
         let state = self.lock();
         state.phase == Phase::Finishing && state.queue.is_empty()
-    }
-
-    // ---- draining ------------------------------------------------------------------------------------------------------
-
-    pub fn register_owner(&self, waker: &Waker) {
-        self.owner.register(waker);
-    }
-
-    pub fn register_drainer(&self, waker: &Waker) {
-        self.drainer.register(waker);
-    }
-
-    /// What the connection should hear of, if anything.
-    pub fn take_notice(&self) -> Option<Notice> {
-        let mut state = self.lock();
-        match state.phase {
-            Phase::Closing { reason, told: false } => {
-                state.phase = Phase::Closing { reason, told: true };
-                Some(Notice::Closing(reason))
-            }
-            Phase::Open if state.queue.is_empty() && !state.lost.is_empty() => Some(Notice::CaughtUp(std::mem::take(&mut state.lost))),
-            _ => None,
-        }
-    }
-
-    /// Writes what waits to the socket, as far as it takes it. Ready when nothing waits.
-    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut state = self.lock();
-            let Some(socket) = state.socket.clone().filter(|_| !state.queue.is_empty()) else {
-                return Poll::Ready(Ok(()));
-            };
-            match state.queue.write_to(&socket) {
-                Ok(events) => {
-                    state.note_progress();
-                    self.metrics.delivered(self.wire).inc_by(events);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    drop(state);
-                    ready!(socket.poll_write_ready(cx))?;
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    /// The next bytes for a response body, `None` after the goodbye, which ends the connection.
-    pub fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.drainer.register(cx.waker());
-        let mut state = self.lock();
-        if let Some((chunk, events)) = state.queue.take_chunk() {
-            state.note_progress();
-            let caught_up = state.queue.is_empty() && !state.lost.is_empty();
-            drop(state);
-            self.metrics.delivered(self.wire).inc_by(events);
-            if caught_up {
-                self.owner.wake();
-            }
-            return Poll::Ready(Some(chunk));
-        }
-        match state.phase {
-            Phase::Open | Phase::Closing { .. } => return Poll::Pending,
-            Phase::Finishing | Phase::Ended => drop(state),
-        }
-        self.end();
-        Poll::Ready(None)
-    }
-
-    /// The units that answer a client's poll; `None` when the connection is over. After the last ones it ends.
-    pub fn poll_units(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<Bytes>>> {
-        self.drainer.register(cx.waker());
-        let mut state = self.lock();
-        if state.phase == Phase::Ended {
-            return Poll::Ready(None);
-        }
-        if state.queue.is_empty() {
-            return Poll::Pending;
-        }
-        let (units, events) = state.queue.take_units(POLL_BYTES);
-        state.note_progress();
-        let is_drained = state.queue.is_empty();
-        let (is_caught_up, is_over) = (is_drained && !state.lost.is_empty(), is_drained && state.phase == Phase::Finishing);
-        drop(state);
-        self.metrics.delivered(self.wire).inc_by(events);
-        if is_over {
-            self.end();
-        } else if is_caught_up {
-            self.owner.wake();
-        }
-        Poll::Ready(Some(units))
-    }
-
-    /// Has whoever moves the bytes look again.
-    pub fn wake_drainer(&self) {
-        self.drainer.wake();
     }
 
     /// Since when nothing has moved although something waits.

@@ -5,7 +5,7 @@
 //! It is off the path of events: the bridge is handed the address of each group and delivers by itself.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -19,29 +19,26 @@ use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
+    client::Client,
+    gaps::Gap,
     group::GroupOptions,
     hall::{Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BridgeRestored, BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, Replay,
-        Subscribe, Summon, Tell, TellNodes, Unsubscribe,
+        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, Replay, Subscribe, Tell,
+        TellNodes, Unsubscribe,
     },
-    outbox::Outbox,
     presence::Presence,
-    replay::Positions,
-    worker::Worker,
 };
 use crate::{
-    auth::{Identity, rules},
+    auth::rules,
     config::Config,
     lifeline::Lifeline,
     metrics::Metrics,
-    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target, resume::Point},
+    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target},
 };
 
 /// How long a client waits for the broker before it is told that it has joined although nothing is confirmed.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Gaps of one outage are told in one notice; they come in within this time.
-const GAP_COLLECTION: Duration = Duration::from_millis(100);
 /// How often rooms that nobody is in are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -73,29 +70,11 @@ pub struct RoomRegistry {
     awaited: VecDeque<(Instant, Target, usize)>,
     /// Groups that were left by their last member, oldest first.
     deserted: VecDeque<(Instant, Target, usize)>,
-    /// What the connections will be told when [`GAP_COLLECTION`] is over.
-    gaps: BTreeMap<(ConnectionId, GapReason), Gap>,
+    /// What the connections will soon be told.
+    pub(super) gaps: BTreeMap<(ConnectionId, GapReason), Gap>,
     pub(super) presence: Presence,
     /// When the presence is looked after next.
     pub(super) presence_due: Option<(Instant, SpawnHandle)>,
-}
-
-/// One connection, as the registry knows it.
-pub(super) struct Client {
-    pub identity: Arc<Identity>,
-    pub outbox: Arc<Outbox>,
-    /// None where it does not hear its user's own events.
-    pub user_encoding: Option<Encoding>,
-    tell: Recipient<Tell>,
-    summon: Option<Recipient<Summon>>,
-    pub worker: Worker,
-    /// Its user's own events come to it.
-    has_user: bool,
-    pub rooms: SmallVec<[RoomName; 2]>,
-    /// Where it stood when it entered its first room with history.
-    pub first: Option<(RoomName, Option<Point>)>,
-    /// Where its stream stands, once that has several such rooms and its ids must cover them all.
-    pub positions: Option<Arc<Positions>>,
 }
 
 /// To itself: what the broker answered to a subscription.
@@ -114,12 +93,6 @@ pub(super) struct Arrival {
     pub greeting: Option<Greeting>,
     /// The last id that the client saw.
     pub since: Option<Box<str>>,
-}
-
-#[derive(Default)]
-struct Gap {
-    rooms: Vec<RoomName>,
-    user: bool,
 }
 
 pub(super) type Answer<T> = ResponseFuture<Result<T, Refusal>>;
@@ -331,39 +304,6 @@ impl RoomRegistry {
         }
     }
 
-    /// Remembers that a connection may have missed events of the target; it is told once, with all its rooms.
-    pub(super) fn note_gap(&mut self, connection: ConnectionId, target: &Target, reason: GapReason, ctx: &mut Context<Self>) {
-        if self.gaps.is_empty() {
-            ctx.run_later(GAP_COLLECTION, |registry, _| registry.tell_gaps());
-        }
-        let gap = self.gaps.entry((connection, reason)).or_default();
-        match target {
-            Target::Room(room) if gap.rooms.contains(room) => {}
-            Target::Room(room) => gap.rooms.push(room.clone()),
-            Target::User(_) => gap.user = true,
-        }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "one notice per connection and outage, and it must not be lost")]
-    fn tell_gaps(&mut self) {
-        for ((connection, reason), Gap { rooms, user }) in std::mem::take(&mut self.gaps) {
-            if let Some(client) = self.connections.get(&connection) {
-                client.tell.do_send(Tell(Reply::Gap { rooms, user, reason, dropped: None }));
-            }
-        }
-    }
-
-    fn note_gaps_of(&mut self, targets: &HashSet<Target, RandomState>, ctx: &mut Context<Self>) {
-        let mut affected = Vec::new();
-        for (connection, client) in &self.connections {
-            let of_client = client.targets().filter(|target| targets.contains(target));
-            affected.extend(of_client.map(|target| (*connection, target)));
-        }
-        for (connection, target) in affected {
-            self.note_gap(connection, &target, GapReason::BrokerLost, ctx);
-        }
-    }
-
     /// False if the connection was no member.
     pub(super) fn leave(&mut self, connection: ConnectionId, room: &RoomName, farewell: Option<Bytes>, ctx: &mut Context<Self>) -> bool {
         let target = Target::Room(room.clone());
@@ -382,39 +322,6 @@ fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> &'a Gauge {
     match target {
         Target::Room(_) => metrics.rooms(),
         Target::User(_) => metrics.users(),
-    }
-}
-
-impl Client {
-    /// Notes that it enters; true if it was there already.
-    fn note(&mut self, target: &Target) -> bool {
-        let Target::Room(room) = target else { return std::mem::replace(&mut self.has_user, true) };
-        let is_known = self.rooms.contains(room);
-        if !is_known {
-            self.rooms.push(room.clone());
-        }
-        is_known
-    }
-
-    /// Notes that it is there no more; false if it was not.
-    fn forget(&mut self, target: &Target) -> bool {
-        let Target::Room(room) = target else { return std::mem::take(&mut self.has_user) };
-        let place = self.rooms.iter().position(|known| known == room);
-        place.map(|place| self.rooms.remove(place)).is_some()
-    }
-
-    /// All whose events it gets.
-    fn targets(&self) -> impl Iterator<Item = Target> {
-        let user = self.identity.user.clone().filter(|_| self.has_user);
-        self.rooms.iter().cloned().map(Target::Room).chain(user.map(Target::User))
-    }
-
-    /// True if it does by itself what the application orders.
-    #[expect(clippy::disallowed_methods, reason = "once per order of the application, and it must not be lost")]
-    pub fn summon(&self, room: &RoomName, is_member: bool) -> bool {
-        let Some(summon) = &self.summon else { return false };
-        summon.do_send(Summon { room: room.clone(), is_member });
-        true
     }
 }
 
@@ -515,13 +422,5 @@ impl Handler<ConnectionEnded> for RoomRegistry {
             self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
             self.exit(fact.connection, client.worker.index, target, None);
         }
-    }
-}
-
-impl Handler<BridgeRestored> for RoomRegistry {
-    type Result = ();
-
-    fn handle(&mut self, fact: BridgeRestored, ctx: &mut Context<Self>) {
-        self.note_gaps_of(&fact.targets.into_iter().collect(), ctx);
     }
 }

@@ -298,6 +298,7 @@ impl Handler<Refused> for RedisBridge {
 impl Handler<LinkUp> for RedisBridge {
     type Result = ();
 
+    #[expect(clippy::disallowed_methods, reason = "once per outage, and it must not be lost")]
     fn handle(&mut self, LinkUp: LinkUp, ctx: &mut Context<Self>) {
         self.is_up = true;
         if std::mem::replace(&mut self.was_up, true) {

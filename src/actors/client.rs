@@ -1,0 +1,68 @@
+//! One connection, as the registry knows it: who it is, where it is a member, and how it is told of things.
+
+use std::sync::Arc;
+
+use actix::Recipient;
+use smallvec::SmallVec;
+
+use super::{
+    messages::{Summon, Tell},
+    outbox::Outbox,
+    replay::Positions,
+    worker::Worker,
+};
+use crate::{
+    auth::Identity,
+    protocol::{Encoding, RoomName, Target, resume::Point},
+};
+
+/// One connection, as the registry knows it.
+pub(super) struct Client {
+    pub identity: Arc<Identity>,
+    pub outbox: Arc<Outbox>,
+    /// None where it does not hear its user's own events.
+    pub user_encoding: Option<Encoding>,
+    pub tell: Recipient<Tell>,
+    pub summon: Option<Recipient<Summon>>,
+    pub worker: Worker,
+    /// Its user's own events come to it.
+    pub has_user: bool,
+    pub rooms: SmallVec<[RoomName; 2]>,
+    /// Where it stood when it entered its first room with history.
+    pub first: Option<(RoomName, Option<Point>)>,
+    /// Where its stream stands, once that has several such rooms and its ids must cover them all.
+    pub positions: Option<Arc<Positions>>,
+}
+
+impl Client {
+    /// Notes that it enters; true if it was there already.
+    pub fn note(&mut self, target: &Target) -> bool {
+        let Target::Room(room) = target else { return std::mem::replace(&mut self.has_user, true) };
+        let is_known = self.rooms.contains(room);
+        if !is_known {
+            self.rooms.push(room.clone());
+        }
+        is_known
+    }
+
+    /// Notes that it is there no more; false if it was not.
+    pub fn forget(&mut self, target: &Target) -> bool {
+        let Target::Room(room) = target else { return std::mem::take(&mut self.has_user) };
+        let place = self.rooms.iter().position(|known| known == room);
+        place.map(|place| self.rooms.remove(place)).is_some()
+    }
+
+    /// All whose events it gets.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        let user = self.identity.user.clone().filter(|_| self.has_user);
+        self.rooms.iter().cloned().map(Target::Room).chain(user.map(Target::User))
+    }
+
+    /// True if it does by itself what the application orders.
+    #[expect(clippy::disallowed_methods, reason = "once per order of the application, and it must not be lost")]
+    pub fn summon(&self, room: &RoomName, is_member: bool) -> bool {
+        let Some(summon) = &self.summon else { return false };
+        summon.do_send(Summon { room: room.clone(), is_member });
+        true
+    }
+}

@@ -1,0 +1,64 @@
+//! How the registry tells connections that they may have missed events: once per cause, with all the rooms it concerns.
+
+use std::{collections::HashSet, time::Duration};
+
+use actix::{AsyncContext, Context, Handler};
+use foldhash::fast::RandomState;
+
+use super::{
+    messages::{BridgeRestored, Tell},
+    registry::RoomRegistry,
+};
+use crate::protocol::{ConnectionId, GapReason, Reply, RoomName, Target};
+
+/// Gaps of one outage are told in one notice; they come in within this time.
+const GAP_COLLECTION: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+pub(super) struct Gap {
+    rooms: Vec<RoomName>,
+    user: bool,
+}
+
+impl RoomRegistry {
+    /// Remembers that a connection may have missed events of the target; it is told once, with all its rooms.
+    pub(super) fn note_gap(&mut self, connection: ConnectionId, target: &Target, reason: GapReason, ctx: &mut Context<Self>) {
+        if self.gaps.is_empty() {
+            ctx.run_later(GAP_COLLECTION, |registry, _| registry.tell_gaps());
+        }
+        let gap = self.gaps.entry((connection, reason)).or_default();
+        match target {
+            Target::Room(room) if gap.rooms.contains(room) => {}
+            Target::Room(room) => gap.rooms.push(room.clone()),
+            Target::User(_) => gap.user = true,
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "one notice per connection and outage, and it must not be lost")]
+    fn tell_gaps(&mut self) {
+        for ((connection, reason), Gap { rooms, user }) in std::mem::take(&mut self.gaps) {
+            if let Some(client) = self.connections.get(&connection) {
+                client.tell.do_send(Tell(Reply::Gap { rooms, user, reason, dropped: None }));
+            }
+        }
+    }
+
+    fn note_gaps_of(&mut self, targets: &HashSet<Target, RandomState>, ctx: &mut Context<Self>) {
+        let mut affected = Vec::new();
+        for (connection, client) in &self.connections {
+            let of_client = client.targets().filter(|target| targets.contains(target));
+            affected.extend(of_client.map(|target| (*connection, target)));
+        }
+        for (connection, target) in affected {
+            self.note_gap(connection, &target, GapReason::BrokerLost, ctx);
+        }
+    }
+}
+
+impl Handler<BridgeRestored> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, fact: BridgeRestored, ctx: &mut Context<Self>) {
+        self.note_gaps_of(&fact.targets.into_iter().collect(), ctx);
+    }
+}
