@@ -108,7 +108,7 @@ mod tests {
             ("http://evil.test", "example.org", &same, false),
             ("null", "null", &same, false),
             ("file://", "", &same, false),
-            ("localhost:8080", "localhost:8080", &same, true),
+            ("localhost:8080", "localhost:8080", &same, false),
             ("evil.test:8080", "localhost:8080", &same, false),
             ("null", "example.org", &[AllowedOrigin::Any], false),
             ("https://anything.test", "example.org", &[AllowedOrigin::Any], true),
