@@ -12,11 +12,11 @@ use callboard::{
         Outbox, Room,
         fan_out::SLICE,
         group::{Group, GroupOptions},
-        messages::{AddMember, Feed, RemoveMember},
+        messages::{AddMember, ChangeCarrier, Feed, Hold, Release, RemoveMember},
     },
     config::Overflow,
     metrics::{DropReason, Metrics},
-    protocol::{Encoding, wire::WireName},
+    protocol::{Encoding, engineio::Carrier, socketio::Revision, wire::WireName},
 };
 use serde_json::{Value, json};
 
@@ -362,4 +362,23 @@ async fn members_who_leave_are_gone_and_the_others_stay() {
     for (number, member) in (0..10).zip(&members) {
         assert_eq!(drain_data(member).len(), usize::from(![0, 9, 4].contains(&number)), "member {number}");
     }
+}
+
+#[actix::test]
+async fn a_held_member_that_moves_to_a_web_socket_gets_what_it_missed_and_what_was_kept_as_frames() {
+    let hosted = Hosted::new(8).await;
+    let member = outbox(8, WireName::SocketIo, &hosted.metrics);
+    let encoding = Encoding::SocketIo { revision: Revision::V5, carrier: Carrier::Polling, namespace_length: 0 };
+    hosted.group.send(Hold { connection: id(1), encoding, outbox: Arc::clone(&member) }).await.expect("a group");
+    hosted.publish(2);
+    hosted.served().await;
+    assert_eq!(member.queued_events(), 0, "it is kept for it");
+    hosted.group.send(ChangeCarrier { connection: id(1), carrier: Carrier::WebSocket }).await.expect("a group");
+    let missed = vec![Arc::new(publication(room("r"), 1))];
+    let release = Release { connection: id(1), greeting: None, missed, after: None, is_ahead: false, positions: None };
+    hosted.group.send(release).await.expect("a group");
+    hosted.publish(3);
+    hosted.served().await;
+    let expected: Vec<u8> = (1..=3).flat_map(|number| frame(&format!(r#"42["e",{number}]"#))).collect();
+    assert_eq!(drain(&member), expected);
 }

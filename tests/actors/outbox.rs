@@ -223,3 +223,12 @@ fn a_key_is_taken_once_until_a_thousand_others_came() {
     assert!(!outbox.note_first(7));
     assert!(outbox.note_first(1123) && outbox.note_first(7));
 }
+
+#[actix::test]
+async fn what_is_replayed_is_spelled_anew_after_the_move_to_a_web_socket() {
+    let metrics = Metrics::new();
+    let outbox = outbox(8, WireName::SocketIo, &metrics);
+    outbox.respell(|bytes| Bytes::from(bytes.to_ascii_uppercase()));
+    outbox.push_replayed(vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")], &room("r").into());
+    assert_eq!(drain(&outbox), b"AB");
+}

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::{
-    eventually,
+    eventually, http,
     hub::{Hub, Setup},
     publisher::Publisher,
     redis::Redis,
@@ -267,4 +267,25 @@ fn an_idempotency_key_sends_once_on_all_nodes() {
     }
     publish(&one, "kept", [2]);
     assert_eq!(numbers(&mut stream, 2), ["1", "2"]);
+}
+
+/// Socket.IO has no ids to come back with, but its rooms may have history all the same.
+#[test]
+fn a_socket_io_client_hears_what_comes_in_a_room_with_history() {
+    for House { hub, redis: _redis } in houses() {
+        let open = hub.get("/socket.io/?EIO=4&transport=polling").text();
+        let open: serde_json::Value = serde_json::from_str(&open[1..]).expect("an open packet");
+        let path = format!("/socket.io/?EIO=4&transport=polling&sid={}", open["sid"].as_str().expect("an id"));
+        let say = |packet: &str| {
+            let told = http::request(hub.address, "POST", &path, &[("Content-Type", "text/plain;charset=UTF-8")], packet.as_bytes());
+            assert_eq!(told.text(), "ok");
+        };
+        say("40");
+        assert!(hub.get(&path).text().starts_with("40"));
+        publish(&hub, "kept", [1]);
+        say(r#"42["subscribe","kept"]"#);
+        assert_eq!(hub.get(&path).text(), r#"42["joined","kept"]"#);
+        hub.publish(r#"{"room":"kept","event":"n","data":2}"#);
+        assert_eq!(hub.get(&path).text(), r#"42["n",2]"#);
+    }
 }

@@ -7,6 +7,7 @@ mod drain;
 mod history;
 mod limits;
 mod operations;
+mod outage;
 mod presence;
 mod refusals;
 mod scenarios;

@@ -1,0 +1,135 @@
+//! What becomes of history where the broker goes away: another node's record fills the hole, and one that nobody recorded is
+//! told of.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    eventually,
+    hub::{Hub, Setup},
+    publisher::Publisher,
+    redis::Redis,
+    sse::{Block, Stream},
+};
+
+const ROOMS: &str = r#"
+[[room]]
+match = "kept*"
+history = { size = 10, ttl = "1m" }
+[[room]]
+match = "*"
+"#;
+
+fn node(url: &str) -> Hub {
+    Setup::new(ROOMS).variable("REDIS_URL", url).start()
+}
+
+fn publish(hub: &Hub, numbers: impl IntoIterator<Item = u32>) {
+    for number in numbers {
+        hub.publish(&format!(r#"{{"room":"kept","data":{number}}}"#));
+    }
+}
+
+fn read(stream: &mut Stream, count: usize) -> Vec<Block> {
+    (0..count).map(|_| stream.next().expect("an event")).collect()
+}
+
+fn data(blocks: &[Block]) -> Vec<&str> {
+    blocks.iter().map(|block| block.data.as_str()).collect()
+}
+
+fn gap(block: &Block) -> Value {
+    assert_eq!(block.event, "callboard:gap", "{block:?}");
+    serde_json::from_str(&block.data).expect("JSON")
+}
+
+fn resume(hub: &Hub, id: &str) -> Stream {
+    Stream::request(hub.address, "GET", "/sse?room=kept", &[("Last-Event-ID", id)], b"")
+}
+
+/// A node whose Redis user can be shut out while all others are served.
+struct Outcast {
+    hub: Hub,
+    admin: Publisher,
+}
+
+impl Outcast {
+    fn start(redis: &Redis) -> Self {
+        let mut admin = Publisher::connect(redis.port);
+        assert_eq!(admin.command(&["ACL", "SETUSER", "outcast", "on", ">secret", "~*", "&*", "+@all"]), "+OK");
+        let hub = node(&format!("redis://outcast:secret@127.0.0.1:{}", redis.port));
+        Self { hub, admin }
+    }
+
+    fn shut_out(&mut self) {
+        assert_eq!(self.admin.command(&["ACL", "SETUSER", "outcast", "off"]), "+OK");
+        self.admin.command(&["CLIENT", "KILL", "USER", "outcast"]);
+        self.hub.wait_for_metric("callboard_broker_up", 0.0);
+    }
+
+    fn let_in(&mut self) {
+        assert_eq!(self.admin.command(&["ACL", "SETUSER", "outcast", "on"]), "+OK");
+        self.hub.wait_for_metric("callboard_broker_up", 1.0);
+    }
+}
+
+#[test]
+fn a_node_that_was_cut_off_delivers_what_others_recorded_meanwhile_and_tells_of_no_gap() {
+    let redis = Redis::start();
+    let mut outcast = Outcast::start(&redis);
+    let other = node(&redis.url());
+    let mut here = Stream::open(outcast.hub.address, "/sse?room=kept");
+    let mut there = Stream::open(other.address, "/sse?room=kept");
+    publish(&other, 1..=2);
+    let mut seen = read(&mut here, 2);
+    outcast.shut_out();
+    publish(&other, 3..=5);
+    outcast.let_in();
+    seen.extend(read(&mut here, 3));
+    publish(&other, [6]);
+    seen.extend(read(&mut here, 1));
+    assert_eq!(data(&seen), ["1", "2", "3", "4", "5", "6"]);
+    assert_eq!(seen, read(&mut there, 6), "in the same order, under the same ids");
+    let last = seen[2].id.as_deref().expect("an id");
+    assert_eq!(data(&read(&mut resume(&outcast.hub, last), 3)), ["4", "5", "6"], "and it replays them itself");
+}
+
+#[test]
+fn what_nobody_recorded_during_an_outage_is_told_of_as_a_gap() {
+    let redis = Redis::start();
+    let mut outcast = Outcast::start(&redis);
+    let mut stream = Stream::open(outcast.hub.address, "/sse?room=kept");
+    publish(&outcast.hub, [1]);
+    let first = read(&mut stream, 1).remove(0);
+    eventually("it is written", || (outcast.hub.get("/api/rooms/kept").json()["history"]["length"] == 1).then_some(()));
+    outcast.shut_out();
+    Publisher::connect(redis.port).publish("callboard:room:kept", r#"{"data":2}"#);
+    outcast.let_in();
+    assert_eq!(gap(&read(&mut stream, 1)[0]), json!({ "rooms": ["kept"], "reason": "broker_lost" }));
+    publish(&outcast.hub, [3]);
+    assert_eq!(data(&read(&mut stream, 1)), ["3"]);
+    let resumed = read(&mut resume(&outcast.hub, first.id.as_deref().expect("an id")), 2);
+    assert_eq!(resumed[0].data, "3");
+    assert_eq!(gap(&resumed[1]), json!({ "rooms": ["kept"], "reason": "history_trimmed" }));
+}
+
+#[test]
+fn a_redis_that_comes_back_empty_takes_no_history_for_whole() {
+    let redis = Redis::start();
+    let hub = node(&redis.url());
+    let mut stream = Stream::open(hub.address, "/sse?room=kept");
+    publish(&hub, 1..=2);
+    let before = read(&mut stream, 2);
+    eventually("it is written", || (hub.get("/api/rooms/kept").json()["history"]["length"] == 2).then_some(()));
+    let port = redis.port;
+    drop(redis);
+    hub.wait_for_metric("callboard_broker_up", 0.0);
+    let _redis = Redis::start_at(port, &[]);
+    assert_eq!(gap(&read(&mut stream, 1)[0]), json!({ "rooms": ["kept"], "reason": "broker_lost" }));
+    publish(&hub, 3..=4);
+    let after = read(&mut stream, 2);
+    assert_eq!(data(&after), ["3", "4"]);
+    let resumed = read(&mut resume(&hub, before[0].id.as_deref().expect("an id")), 3);
+    assert_eq!((data(&resumed[..2]), gap(&resumed[2])["reason"].as_str()), (vec!["3", "4"], Some("history_trimmed")));
+    let whole = read(&mut resume(&hub, after[0].id.as_deref().expect("an id")), 1);
+    assert_eq!(data(&whole), ["4"], "what came since is whole");
+}
