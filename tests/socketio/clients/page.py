@@ -7,7 +7,8 @@ import urllib.request
 
 import socketio
 
-PATIENCE = 10
+# Longer than a ping interval: on a busy machine a poll once came that late.
+PATIENCE = 40
 EVENTS = 200
 
 url, transports = sys.argv[1], sys.argv[2].split(",")
