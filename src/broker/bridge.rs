@@ -259,6 +259,7 @@ impl Handler<InboundLost> for RedisBridge {
     #[expect(clippy::disallowed_methods, reason = "once per overflow, and it must not be lost")]
     fn handle(&mut self, InboundLost { channels }: InboundLost, _: &mut Context<Self>) {
         self.parts.metrics.broker_gaps().inc();
+        let mut may_concern_all = false;
         for (channel, count) in channels {
             match self.owners.get(&channel).and_then(|target| self.routes.get(target)) {
                 Some(route) => {
@@ -268,13 +269,13 @@ impl Handler<InboundLost> for RedisBridge {
                     route.feeds.iter().for_each(|feed| feed.miss(count));
                 }
                 // Its payloads named their rooms, and they are lost: it could have been any.
-                None if self.is_standing(&channel) => {
-                    let targets = self.routes.keys().cloned().collect();
-                    self.parts.reports.restored.do_send(BridgeRestored { targets });
-                }
-                // Unsubscribed since.
-                None => {}
+                // A channel that is no longer subscribed concerns nobody.
+                None => may_concern_all |= self.is_standing(&channel),
             }
+        }
+        if may_concern_all {
+            let targets = self.routes.keys().cloned().collect();
+            self.parts.reports.restored.do_send(BridgeRestored { targets });
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Engine.IO 4 and 3, the layer that carries Socket.IO: packets, the payloads of a poll, the open packet, the upgrade, the
-//! heartbeat and the refusals of HTTP. What the packets say is [`super::socketio`]'s.
+//! refusals of HTTP; its heartbeat is kept by the connections' pulse. What the packets say is [`super::socketio`]'s.
 
-pub mod heartbeat;
 pub mod polling;
 pub mod refusal;
 pub mod upgrade;
