@@ -8,7 +8,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::socket::Socket;
-use crate::protocol::Target;
+use crate::protocol::{Target, engineio::polling};
 
 /// Buffers handed to the kernel in one vectored write.
 const BUFFERS_PER_WRITE: usize = 32;
@@ -153,12 +153,13 @@ impl Queue {
         self.bytes = self.entries.iter().map(|entry| entry.bytes.len()).sum();
     }
 
-    /// Takes out entries of about this many bytes together, at least one; says how many events they are.
-    pub fn take_units(&mut self, limit: usize) -> (Vec<Bytes>, u64) {
-        let (mut units, mut bytes, mut events) = (Vec::new(), 0, 0);
+    /// Takes out entries of about so many bytes and packets together, at least one; says how many events they are.
+    pub fn take_units(&mut self, max_bytes: usize, max_packets: usize) -> (Vec<Bytes>, u64) {
+        let (mut units, mut bytes, mut packets, mut events) = (Vec::new(), 0, 0, 0);
         while let Some(first) = self.entries.front() {
             bytes += first.bytes.len();
-            if bytes > limit && !units.is_empty() {
+            packets += polling::packets_in(&first.bytes);
+            if (bytes > max_bytes || packets > max_packets) && !units.is_empty() {
                 break;
             }
             if let Some(entry) = self.remove(0) {

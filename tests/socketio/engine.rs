@@ -65,6 +65,23 @@ fn a_polling_client_of_version_4_gets_what_waited_in_one_body() {
 }
 
 #[test]
+fn a_poll_is_answered_with_no_more_packets_than_every_client_takes() {
+    let hub = Hub::start(&[PUBLISH]);
+    let path = hub.session();
+    assert_eq!(hub.post(&path, r#"42["subscribe","demo"]"#).body, "ok");
+    assert_eq!(hub.get(&path).body, r#"42["joined","demo"]"#);
+    for number in 0..40 {
+        hub.publish(&format!(r#"{{"room":"demo","event":"n","data":{number}}}"#));
+    }
+    let bodies: Vec<String> = (0..3).map(|_| hub.get(&path).body).collect();
+    let counts: Vec<usize> = bodies.iter().map(|body| body.split('\u{1e}').count()).collect();
+    assert_eq!(counts, [16, 16, 8]);
+    let arrived: Vec<&str> = bodies.iter().flat_map(|body| body.split('\u{1e}')).collect();
+    let sent: Vec<String> = (0..40).map(|number| format!(r#"42["n",{number}]"#)).collect();
+    assert_eq!(arrived, sent);
+}
+
+#[test]
 fn a_polling_client_of_version_3_is_connected_unasked_and_reads_lengths() {
     let hub = Hub::start(&[PUBLISH]);
     let sid = hub.open("EIO=3&transport=polling");

@@ -11,6 +11,9 @@ use super::{Notice, Outbox, Phase};
 
 /// A poll is answered with about this much at a time; what waits beyond it is the next poll's.
 const POLL_BYTES: usize = 512 * 1024;
+/// And with so many packets: python-engineio's client (4.15) gives its connection up over a payload of more
+/// (`Payload.max_decode_packets`).
+const POLL_PACKETS: usize = 16;
 
 impl Outbox {
     pub fn register_owner(&self, waker: &Waker) {
@@ -87,7 +90,7 @@ impl Outbox {
         if state.queue.is_empty() {
             return Poll::Pending;
         }
-        let (units, events) = state.queue.take_units(POLL_BYTES);
+        let (units, events) = state.queue.take_units(POLL_BYTES, POLL_PACKETS);
         state.note_progress();
         let is_drained = state.queue.is_empty();
         let (is_caught_up, is_over) = (is_drained && !state.lost.is_empty(), is_drained && state.phase == Phase::Finishing);

@@ -50,6 +50,11 @@ pub(super) fn binary_unit(version: Version, data: &[u8]) -> Bytes {
     text_unit(version, &packet)
 }
 
+/// How many packets a unit of version 4 holds. One of version 3 counts as one.
+pub fn packets_in(unit: &[u8]) -> usize {
+    1 + unit.iter().filter(|byte| **byte == SEPARATOR as u8).count()
+}
+
 /// Joins units to one unit.
 pub fn join(version: Version, units: &[Bytes]) -> Bytes {
     if let [only] = units {

@@ -11,7 +11,6 @@ const isLegacy = name === "sioc0";
 const agent = new http.Agent({ keepAlive: true });
 
 const EVENTS = 300;
-// Longer than a ping interval: on a busy machine a poll once came that late.
 const PATIENCE = 40000;
 
 setTimeout(() => fail("gave up waiting"), PATIENCE).unref();
