@@ -24,12 +24,12 @@ pub(super) struct Client {
     pub user_encoding: Option<Encoding>,
     pub tell: Recipient<Tell>,
     pub summon: Option<Recipient<Summon>>,
-    pub worker: Worker,
+    pub worker: Arc<Worker>,
     /// Its user's own events come to it.
     pub has_user: bool,
     pub rooms: SmallVec<[RoomName; 2]>,
     /// Where it stood when it entered its first room with history.
-    pub first: Option<(RoomName, Option<Point>)>,
+    pub first: Option<Box<(RoomName, Option<Point>)>>,
     /// Where its stream stands, once that has several such rooms and its ids must cover them all.
     pub positions: Option<Arc<Positions>>,
 }
@@ -64,5 +64,19 @@ impl Client {
         let Some(summon) = &self.summon else { return false };
         summon.do_send(Summon { room: room.clone(), is_member });
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::actors::{Connection, Outbox};
+
+    /// Bytes of the three that each connection has. tokio rounds its task, which holds the `Connection`, up to 640: some 60 more
+    /// bytes in it cost 128. See docs/decisions/fan-out.md before this is raised.
+    #[test]
+    fn what_every_connection_holds_stays_small() {
+        assert!(size_of::<Connection>() <= 144, "a Connection has {} bytes", size_of::<Connection>());
+        assert!(size_of::<Outbox>() <= 192, "an Outbox has {} bytes", size_of::<Outbox>());
+        assert!(size_of::<super::Client>() <= 128, "a Client has {} bytes", size_of::<super::Client>());
     }
 }

@@ -8,23 +8,19 @@
 //! body where actix keeps it (TLS, HTTP/2).
 
 mod draining;
+mod state;
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
-use super::{
-    queue::{Entry, Queue},
-    socket::Socket,
-};
+use self::state::{Direct, Phase, State};
+use super::{queue::Entry, socket::Socket};
 use crate::{
     config::Overflow,
     metrics::{DropReason, Metrics},
@@ -87,39 +83,6 @@ pub struct Outbox {
     owner: AtomicWaker,
     /// Something came from the client since the pulse last asked.
     heard: AtomicBool,
-}
-
-#[derive(Default)]
-struct State {
-    /// Where bytes go at once; `None` while the response head is on its way, and where a body drains the queue.
-    socket: Option<Arc<Socket>>,
-    queue: Queue,
-    /// Events given up since the client was last told.
-    lost: Vec<(Target, u64)>,
-    phase: Phase,
-    /// Since when the first entry has waited without a byte of it moving.
-    waiting_since: Option<Instant>,
-    /// Events given up since the connection began.
-    dropped: u64,
-    /// Events, and their bytes, that may wait beyond the bound because they are a replay; taken back once all has left.
-    allowance: (usize, usize),
-    /// Keys of the last events that had several addressees.
-    taken_keys: VecDeque<u64>,
-    /// Set when the connection moved from polling to a WebSocket: what still comes spelled for a poll is spelled anew, so
-    /// that rooms may learn of the move in their own time.
-    respell: Option<fn(&Bytes) -> Bytes>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    #[default]
-    Open,
-    /// The connection has to say goodbye; it has been told so if `told`.
-    Closing { reason: CloseReason, told: bool },
-    /// The goodbye is queued; nothing is added any more.
-    Finishing,
-    /// Nothing leaves any more.
-    Ended,
 }
 
 impl Outbox {
@@ -209,8 +172,8 @@ impl Outbox {
         }
         for bytes in events {
             let bytes = state.respell.map_or_else(|| bytes.clone(), |respell| respell(&bytes));
-            state.allowance.0 += 1;
-            state.allowance.1 += bytes.len();
+            let allowance = &mut state.rare().allowance;
+            *allowance = (allowance.0 + 1, allowance.1 + bytes.len());
             state.enqueue(Entry { bytes, events: 1, target: Some(target.clone()), key: 0 });
         }
         drop(state);
@@ -251,7 +214,7 @@ impl Outbox {
         match state.write_now(&bytes) {
             Direct::Complete => return,
             Direct::Partial(written) => state.queue.push_partial(Entry::control(bytes), written),
-            Direct::Waits if state.queue.len() >= self.limits.events + state.allowance.0 + CONTROL_ENTRIES => {
+            Direct::Waits if state.queue.len() >= self.limits.events + state.allowance().0 + CONTROL_ENTRIES => {
                 self.begin_close(&mut state, CloseReason::SlowConsumer);
             }
             Direct::Waits => state.enqueue(Entry::control(bytes)),
@@ -261,7 +224,8 @@ impl Outbox {
 
     /// False if an event of this key, addressed to another room or user of the connection as well, has come already.
     pub fn note_first(&self, key: u64) -> bool {
-        let keys = &mut self.lock().taken_keys;
+        let mut state = self.lock();
+        let keys = &mut state.rare().taken_keys;
         if keys.iter().rev().any(|known| *known == key) {
             return false;
         }
@@ -278,7 +242,7 @@ impl Outbox {
     }
 
     fn has_room_for(&self, state: &State, bytes: usize) -> bool {
-        let (queue, (more_events, more_bytes)) = (&state.queue, state.allowance);
+        let (queue, (more_events, more_bytes)) = (&state.queue, state.allowance());
         let limits = self.limits;
         queue.events() == 0
             || (queue.events() < limits.events + more_events && queue.bytes() + bytes <= limits.bytes.saturating_add(more_bytes))
@@ -310,8 +274,10 @@ impl Outbox {
     }
 
     fn give_up(&self, state: &mut State, events: u64, reason: DropReason) -> Pushed {
-        state.dropped += events;
-        self.metrics.dropped(reason).inc_by(events);
+        if events > 0 {
+            state.rare().dropped += events;
+            self.metrics.dropped(reason).inc_by(events);
+        }
         Pushed::Dropped
     }
 
@@ -362,7 +328,7 @@ impl Outbox {
         let events = state.queue.clear();
         self.give_up(&mut state, events, DropReason::Closed);
         state.socket = None;
-        state.lost = Vec::new();
+        state.take_lost();
         drop(state);
         self.drainer.wake();
         self.owner.wake();
@@ -390,7 +356,7 @@ impl Outbox {
 
     /// Events given up for this connection since it began.
     pub fn dropped_events(&self) -> u64 {
-        self.lock().dropped
+        self.lock().rare.as_ref().map_or(0, |rare| rare.dropped)
     }
 
     pub fn queued_events(&self) -> usize {
@@ -413,48 +379,5 @@ impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.lock();
         f.debug_struct("Outbox").field("wire", &self.wire).field("phase", &state.phase).field("events", &state.queue.events()).finish()
-    }
-}
-
-/// What the kernel took of bytes that were offered while nothing waited.
-enum Direct {
-    Complete,
-    Partial(usize),
-    /// Something waits already, there is no socket, or its buffer is full.
-    Waits,
-}
-
-impl State {
-    fn write_now(&mut self, bytes: &Bytes) -> Direct {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.queue.is_empty()) else { return Direct::Waits };
-        match socket.try_write(bytes) {
-            Ok(written) if written == bytes.len() => Direct::Complete,
-            Ok(written) => {
-                self.waiting_since = Some(Instant::now());
-                Direct::Partial(written)
-            }
-            // An error other than a full buffer is met again, and acted on, by the line.
-            Err(_) => Direct::Waits,
-        }
-    }
-
-    fn enqueue(&mut self, entry: Entry) {
-        self.queue.push(entry);
-        self.waiting_since.get_or_insert_with(Instant::now);
-    }
-
-    fn note_progress(&mut self) {
-        if self.queue.is_empty() {
-            self.allowance = (0, 0);
-        }
-        self.waiting_since = if self.queue.is_empty() { None } else { Some(Instant::now()) };
-    }
-
-    fn note_lost(&mut self, target: Option<&Target>, events: u64) {
-        let Some(target) = target else { return };
-        match self.lost.iter_mut().find(|(known, _)| known == target) {
-            Some((_, count)) => *count += events,
-            None => self.lost.push((target.clone(), events)),
-        }
     }
 }

@@ -47,6 +47,11 @@ impl Queue {
         self.entries.is_empty()
     }
 
+    #[cfg(test)]
+    pub fn has_memory(&self) -> bool {
+        self.entries.capacity() > 0
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
