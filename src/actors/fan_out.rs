@@ -25,6 +25,9 @@ use crate::{
 /// Members served before other tasks of the thread have their turn: a fan-out to thousands must not hold up a single user's
 /// event (measured: slices of 128 cost nothing, and bring that event's p99 from 21 to 6 ms).
 pub const SLICE: usize = 128;
+/// Members whose outboxes are looked at before they are served. What thousands of connections hold is in no cache, and one after
+/// the other each would wait for memory twice; looked at together they wait at the same time (measured: 4 % of a delivery).
+const APPROACHED: usize = 16;
 /// Joined bytes leave in pieces of at most this, which a socket with a bounded send buffer takes at once.
 const JOINED_BYTES: usize = 16 * 1024;
 
@@ -122,8 +125,11 @@ impl FanOut {
         let Some(mut batch) = self.batch.take().or_else(|| self.next_batch()) else { return Step::Done };
         let end = batch.remaining.end.min(batch.remaining.start + SLICE);
         let mut written = [0_u64; WireName::ALL.len()];
-        for member in &self.members.all()[batch.remaining.start..end] {
-            written[member.outbox.wire() as usize] += batch.serve(member, &self.target, self.overflow);
+        for group in self.members.all()[batch.remaining.start..end].chunks(APPROACHED) {
+            approach(group);
+            for member in group {
+                written[member.outbox.wire() as usize] += batch.serve(member, &self.target, self.overflow);
+            }
         }
         for (wire, events) in WireName::ALL.into_iter().zip(written) {
             self.metrics.delivered(wire).inc_by(events);
@@ -315,6 +321,14 @@ impl Batch {
                 receipt.add(accepted);
             }
         }
+    }
+}
+
+/// Has the processor fetch what serving these members needs.
+fn approach(members: &[Member]) {
+    if members.len() > 1 {
+        members.iter().for_each(|member| member.outbox.approach());
+        members.iter().for_each(|member| member.outbox.approach_socket());
     }
 }
 

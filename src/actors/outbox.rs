@@ -10,9 +10,12 @@
 mod draining;
 mod state;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    hint::black_box,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -134,6 +137,16 @@ impl Outbox {
     }
 
     // ---- filling -------------------------------------------------------------------------------------------------------
+
+    /// Looks at itself, so that the processor has it near when an event comes. To be followed by [`Self::approach_socket`].
+    pub fn approach(&self) {
+        black_box(self.state.is_poisoned());
+    }
+
+    /// As [`Self::approach`], for what the outbox leads to.
+    pub fn approach_socket(&self) {
+        black_box(matches!(self.lock().socket.as_deref(), Some(Socket::Tcp(_))));
+    }
 
     /// Hands over one event.
     pub fn push_event(&self, incoming: &Incoming<'_>) -> Pushed {

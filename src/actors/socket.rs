@@ -37,7 +37,17 @@ impl Spare {
 }
 
 impl Socket {
-    /// Writes what the kernel takes at once.
+    /// Offers bytes to the kernel without asking the reactor whether it would take them: while nothing waits it nearly always
+    /// does, and the question would bring one more cache line of each connection in. A full buffer is met again, and waited
+    /// for, by [`Self::try_write`].
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).send(bytes),
+            Self::Unix(stream) => SockRef::from(stream).send(bytes),
+        }
+    }
+
+    /// Writes what the kernel takes at once, unless the reactor knows that it takes nothing.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),

@@ -62,7 +62,7 @@ pub(super) enum Direct {
 impl State {
     pub(super) fn write_now(&mut self, bytes: &Bytes) -> Direct {
         let Some(socket) = self.socket.as_ref().filter(|_| self.queue.is_empty()) else { return Direct::Waits };
-        match socket.try_write(bytes) {
+        match socket.send(bytes) {
             Ok(written) if written == bytes.len() => Direct::Complete,
             Ok(written) => {
                 self.waiting_since = Some(Instant::now());
