@@ -1,16 +1,11 @@
-//! One connection, as the registry knows it: who it is, where it is a member, and how it is told of things.
+//! One connection, as the registry knows it: who it is, where it is a member, and how it is told of things: by its outbox.
 
 use std::sync::Arc;
 
 use actix::Recipient;
 use smallvec::SmallVec;
 
-use super::{
-    messages::{Summon, Tell},
-    outbox::Outbox,
-    replay::Positions,
-    worker::Worker,
-};
+use super::{messages::Summon, outbox::Outbox, replay::Positions, worker::Worker};
 use crate::{
     auth::Identity,
     protocol::{Encoding, RoomName, Target, resume::Point},
@@ -22,7 +17,6 @@ pub(super) struct Client {
     pub outbox: Arc<Outbox>,
     /// None where it does not hear its user's own events.
     pub user_encoding: Option<Encoding>,
-    pub tell: Recipient<Tell>,
     pub summon: Option<Recipient<Summon>>,
     pub worker: Arc<Worker>,
     /// Its user's own events come to it.
@@ -77,6 +71,6 @@ mod tests {
     fn what_every_connection_holds_stays_small() {
         assert!(size_of::<Connection>() <= 144, "a Connection has {} bytes", size_of::<Connection>());
         assert!(size_of::<Outbox>() <= 192, "an Outbox has {} bytes", size_of::<Outbox>());
-        assert!(size_of::<super::Client>() <= 128, "a Client has {} bytes", size_of::<super::Client>());
+        assert!(size_of::<super::Client>() <= 112, "a Client has {} bytes", size_of::<super::Client>());
     }
 }

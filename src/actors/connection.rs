@@ -19,7 +19,7 @@ use super::{
     line::{Line, Signal},
     messages::{
         Attach, Connect, ConnectionEnded, Greeting, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Renew,
-        Tell, Unwatch, Watch, Wish,
+        Unwatch, Watch, Wish,
     },
     outbox::{Notice, Outbox},
     rate::Allowance,
@@ -264,6 +264,7 @@ impl Connection {
     fn handle_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Closing(reason) => self.say_goodbye(reason),
+            Notice::Told(reply) => self.say(&reply),
             Notice::CaughtUp(lost) => {
                 let mut rooms = Vec::new();
                 let mut user = false;
@@ -327,7 +328,6 @@ impl Connection {
             identity: Arc::clone(&self.parts.identity),
             outbox: Arc::clone(&self.parts.outbox),
             user_encoding,
-            tell: ctx.address().recipient(),
             summon,
             worker: Worker::current(),
         }
@@ -458,13 +458,5 @@ impl Handler<Receive> for Connection {
 
     fn handle(&mut self, Receive(bytes): Receive, ctx: &mut Context<Self>) {
         self.receive(&bytes, ctx);
-    }
-}
-
-impl Handler<Tell> for Connection {
-    type Result = ();
-
-    fn handle(&mut self, Tell(reply): Tell, _: &mut Context<Self>) {
-        self.say(&reply);
     }
 }

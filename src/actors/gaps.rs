@@ -5,10 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use actix::{AsyncContext, Context, Handler};
 use foldhash::fast::RandomState;
 
-use super::{
-    messages::{BridgeRestored, Tell},
-    registry::RoomRegistry,
-};
+use super::{messages::BridgeRestored, registry::RoomRegistry};
 use crate::protocol::{ConnectionId, GapReason, Reply, RoomName, Target};
 
 /// Gaps of one outage are told in one notice; they come in within this time.
@@ -34,11 +31,10 @@ impl RoomRegistry {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "one notice per connection and outage, and it must not be lost")]
     fn tell_gaps(&mut self) {
         for ((connection, reason), Gap { rooms, user }) in std::mem::take(&mut self.gaps) {
             if let Some(client) = self.connections.get(&connection) {
-                client.tell.do_send(Tell(Reply::Gap { rooms, user, reason, dropped: None }));
+                client.outbox.tell(Reply::Gap { rooms, user, reason, dropped: None });
             }
         }
     }

@@ -77,11 +77,6 @@ pub struct AccountForMissed;
 #[rtype(result = "()")]
 pub struct Announce(pub Reply);
 
-/// Registry → connection: say this to the client.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub struct Tell(pub Reply);
-
 // ---- up: door → connection → registry ---------------------------------------------------------------------------------------
 
 /// Door → connection: register, and join these rooms. Answers when the client may be told that it is listening. A connection
@@ -162,7 +157,6 @@ pub struct Connect {
     pub outbox: Arc<Outbox>,
     /// How its user's own events are spelled; none: it does not want them yet.
     pub user_encoding: Option<Encoding>,
-    pub tell: Recipient<Tell>,
     /// Where a connection joins by itself what the application orders, because it alone knows how a room is spelled for it.
     pub summon: Option<Recipient<Summon>>,
     pub worker: Arc<Worker>,

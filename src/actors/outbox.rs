@@ -27,7 +27,7 @@ use super::{queue::Entry, socket::Socket};
 use crate::{
     config::Overflow,
     metrics::{DropReason, Metrics},
-    protocol::{CloseReason, Target, wire::WireName},
+    protocol::{CloseReason, Reply, Target, wire::WireName},
 };
 
 /// Replies and pings that may wait beside the events. A client that asks and never reads is a slow consumer too.
@@ -71,6 +71,8 @@ pub struct Incoming<'a> {
 pub enum Notice {
     /// Say goodbye for this reason, then [`Outbox::finish`].
     Closing(CloseReason),
+    /// Say this to the client, in the words of its wire.
+    Told(Reply),
     /// The client caught up after it had lost so many events of these.
     CaughtUp(Vec<(Target, u64)>),
 }
@@ -233,6 +235,17 @@ impl Outbox {
             Direct::Waits => state.enqueue(Entry::control(bytes)),
         }
         self.drainer.wake();
+    }
+
+    /// Has the connection say this to the client: what the registry has to tell, once per cause. It waits only for the
+    /// connection's next turn.
+    pub fn tell(&self, reply: Reply) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            state.rare().told.push_back(reply);
+        }
+        drop(state);
+        self.owner.wake();
     }
 
     /// False if an event of this key, addressed to another room or user of the connection as well, has come already.

@@ -24,8 +24,8 @@ use super::{
     group::GroupOptions,
     hall::{Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, Replay, Subscribe, Tell,
-        TellNodes, Unsubscribe,
+        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, Replay, Subscribe, TellNodes,
+        Unsubscribe,
     },
     presence::Presence,
 };
@@ -259,7 +259,6 @@ impl RoomRegistry {
     }
 
     /// The broker will not have it: nobody is a member, and those who were told otherwise are told so.
-    #[expect(clippy::disallowed_methods, reason = "once per refused member, and it must not be lost")]
     fn retract(&mut self, target: &Target, refused: Refused, error: &BrokerError, ctx: &mut Context<Self>) {
         let Refused { turned_away, unproven } = refused;
         for connection in turned_away.iter().chain(&unproven) {
@@ -273,8 +272,8 @@ impl RoomRegistry {
         let Refusal { code, message } = Refusal::from(error.clone());
         for client in unproven.iter().filter_map(|connection| self.connections.get(connection)) {
             let message = format!("{message} (room {room:?})");
-            client.tell.do_send(Tell(Reply::Error { code, message, reference: Reference::default() }));
-            client.tell.do_send(Tell(Reply::Left { room: room.clone(), reference: Reference::default() }));
+            client.outbox.tell(Reply::Error { code, message, reference: Reference::default() });
+            client.outbox.tell(Reply::Left { room: room.clone(), reference: Reference::default() });
         }
     }
 
@@ -345,16 +344,15 @@ impl Handler<Connect> for RoomRegistry {
     type Result = Answer<()>;
 
     fn handle(&mut self, order: Connect, ctx: &mut Context<Self>) -> Self::Result {
-        let Connect { connection, identity, outbox, user_encoding, tell, summon, worker } = order;
+        let Connect { connection, identity, outbox, user_encoding, summon, worker } = order;
         let user = identity.user.clone();
         // A Socket.IO client may say later who it is.
         let client = match self.connections.remove(&connection) {
-            Some(known) => Client { identity, outbox, user_encoding, tell, summon, worker, ..*known },
+            Some(known) => Client { identity, outbox, user_encoding, summon, worker, ..*known },
             None => Client {
                 identity,
                 outbox,
                 user_encoding,
-                tell,
                 summon,
                 worker,
                 has_user: false,

@@ -52,7 +52,7 @@ impl Command {
 }
 
 /// What the hub says to a client beside events.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     Welcome {
         connection: ConnectionId,

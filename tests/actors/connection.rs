@@ -9,7 +9,7 @@ use callboard::{
         Connection, Outbox,
         connection::{ConnectionOptions, ConnectionParts},
         lease::Capacity,
-        messages::{Attach, Open, Tell, Wish},
+        messages::{Attach, Open, Wish},
         outbox::Incoming,
     },
     auth::{Identity, Keyring},
@@ -306,7 +306,7 @@ async fn the_door_may_wish_in_the_clients_name_and_the_registry_may_tell_it() {
         .await
         .expect("a connection");
     assert_eq!(client.peer.json().await, json!({"type": "joined", "room": "r"}));
-    client.connection.send(Tell(Reply::Pong { reference: Default::default() })).await.expect("a connection");
+    client.outbox.tell(Reply::Pong { reference: Default::default() });
     assert_eq!(client.peer.json().await, json!({"type": "pong"}));
 }
 

@@ -9,16 +9,16 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, Context, Handler, Recipient, ResponseFuture, WeakRecipient};
+use actix::{Actor, Addr, Context, Handler, ResponseFuture, WeakRecipient};
 use bytes::Bytes;
 use callboard::{
     actors::{
         Outbox, RoomRegistry,
         messages::{
-            BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Refusal, Replay, Replayed, Subscribe, Tell, TellNodes,
+            BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Refusal, Replay, Replayed, Subscribe, TellNodes,
             Unsubscribe,
         },
-        outbox::OutboxLimits,
+        outbox::{Notice, OutboxLimits},
         receipt::Receipt,
         registry::{Bridge, RegistryParts},
         socket::Socket,
@@ -357,20 +357,13 @@ pub struct House {
 pub struct Guest {
     pub id: ConnectionId,
     pub outbox: Arc<Outbox>,
-    pub told: Rc<RefCell<Vec<Reply>>>,
 }
 
-struct Listener(Rc<RefCell<Vec<Reply>>>);
-
-impl Actor for Listener {
-    type Context = Context<Self>;
-}
-
-impl Handler<Tell> for Listener {
-    type Result = ();
-
-    fn handle(&mut self, Tell(reply): Tell, _: &mut Context<Self>) {
-        self.0.borrow_mut().push(reply);
+impl Guest {
+    /// What it has been told since it was last asked.
+    pub fn told(&self) -> Vec<Reply> {
+        let notices = std::iter::from_fn(|| self.outbox.take_notice());
+        notices.filter_map(|notice| if let Notice::Told(reply) = notice { Some(reply) } else { None }).collect()
     }
 }
 
@@ -438,11 +431,9 @@ impl House {
     }
 
     pub fn guest(&self, number: u32, identity: Identity, worker: Arc<Worker>) -> (Guest, Connect) {
-        let guest = Guest { id: id(number), outbox: outbox(256, WireName::WebSocket, &self.metrics), told: Rc::default() };
-        let tell: Recipient<Tell> = Listener(Rc::clone(&guest.told)).start().recipient();
+        let guest = Guest { id: id(number), outbox: outbox(256, WireName::WebSocket, &self.metrics) };
         let (identity, outbox) = (Arc::new(identity), Arc::clone(&guest.outbox));
-        let connect =
-            Connect { connection: guest.id, identity, outbox, user_encoding: Some(Encoding::WebSocket), tell, summon: None, worker };
+        let connect = Connect { connection: guest.id, identity, outbox, user_encoding: Some(Encoding::WebSocket), summon: None, worker };
         (guest, connect)
     }
 

@@ -27,6 +27,11 @@ impl Outbox {
     /// What the connection should hear of, if anything.
     pub fn take_notice(&self) -> Option<Notice> {
         let mut state = self.lock();
+        if state.phase == Phase::Open
+            && let Some(reply) = state.rare.as_mut().and_then(|rare| rare.told.pop_front())
+        {
+            return Some(Notice::Told(reply));
+        }
         match state.phase {
             Phase::Closing { reason, told: false } => {
                 state.phase = Phase::Closing { reason, told: true };

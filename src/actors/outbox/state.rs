@@ -9,7 +9,7 @@ use super::super::{
     queue::{Entry, Queue},
     socket::Socket,
 };
-use crate::protocol::{CloseReason, Target};
+use crate::protocol::{CloseReason, Reply, Target};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -35,6 +35,8 @@ pub(super) struct Rare {
     pub(super) dropped: u64,
     /// Events, and their bytes, that may wait beyond the bound because they are a replay; taken back once all has left.
     pub(super) allowance: (usize, usize),
+    /// What the connection has yet to say to the client.
+    pub(super) told: VecDeque<Reply>,
     /// Keys of the last events that had several addressees.
     pub(super) taken_keys: VecDeque<u64>,
 }
