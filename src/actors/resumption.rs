@@ -42,8 +42,8 @@ impl RoomRegistry {
     fn positions_for(&mut self, place: &Place, room: &RoomName, replayed: &Replayed) -> Option<Arc<Positions>> {
         let connection = place.connection;
         let client = self.connections.get_mut(&connection).filter(|_| place.encoding == Encoding::Sse)?;
-        let Some((first, point)) = client.first.clone().filter(|(first, _)| client.rooms.contains(first)) else {
-            client.first = Some((room.clone(), replayed.after));
+        let Some((first, point)) = client.first.as_deref().cloned().filter(|(first, _)| client.rooms.contains(first)) else {
+            client.first = Some(Box::new((room.clone(), replayed.after)));
             return None;
         };
         if first == *room {
