@@ -5,6 +5,7 @@
 //! a wake-up), and lives as long as the process. What it carries over is a [`Link`]: Redis, or the embedded broker.
 
 mod history;
+pub mod moving;
 pub mod nodes;
 mod receipts;
 mod route;
@@ -113,11 +114,7 @@ impl RedisBridge {
     }
 
     fn native_channel(&self, target: &Target) -> Arc<str> {
-        let (kind, name) = match target {
-            Target::Room(room) => ("room", room.as_str()),
-            Target::User(user) => ("user", user.as_str()),
-        };
-        Arc::from(format!("{}:{kind}:{name}", self.parts.prefix))
+        moving::native_channel(&self.parts.prefix, target).into()
     }
 
     fn is_standing(&self, channel: &str) -> bool {
@@ -159,6 +156,7 @@ impl RedisBridge {
             route.set(channel, state.clone());
             if self.is_up {
                 route.settle();
+                self.tell_torn(&target);
                 self.ask_for_marker(&target);
             }
         }
@@ -185,7 +183,7 @@ impl RedisBridge {
 
     fn deliver(&mut self, label: &Arc<str>, emit: Emit<Destination>, origin: Origin<'_>) {
         let Destination::Target(target) = &emit.to else { return };
-        let Some(route) = self.routes.get_mut(target) else { return };
+        let Some(route) = self.routes.get_mut(target).filter(|route| !route.is_frozen) else { return };
         self.parts.metrics.published(label).inc();
         let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id));
         let publication = history::publication(target.clone(), emit);
@@ -203,18 +201,19 @@ impl RedisBridge {
     }
 
     /// Nobody listens to it any more.
-    fn close_route(&mut self, target: &Target) {
-        let Some(route) = self.routes.remove(target) else { return };
+    fn close_route(&mut self, target: &Target) -> Option<Route> {
+        let route = self.routes.remove(target)?;
         route.recording.iter().for_each(|recording| self.desk.close(recording));
         let channels = route.channels();
         channels.iter().for_each(|channel| _ = self.owners.remove(channel));
         if let Some(link) = &mut self.link {
             link.unsubscribe(channels);
         }
+        Some(route)
     }
 }
 
-fn random_id() -> Result<Box<str>, BrokerError> {
+pub(super) fn random_id() -> Result<Box<str>, BrokerError> {
     let number = getrandom::u64().and_then(|low| Ok((getrandom::u64()?, low)));
     let (high, low) = number.map_err(|error| BrokerError::Refused(format!("no randomness for an id: {error}")))?;
     Ok(format!("{high:016x}{low:016x}").into())
@@ -300,13 +299,14 @@ impl Handler<LinkUp> for RedisBridge {
         if std::mem::replace(&mut self.was_up, true) {
             self.parts.metrics.broker_reconnects().inc();
         }
-        self.parts.readiness.set_broker_up(true);
-        self.parts.metrics.broker_up().set(1);
+        let is_all = self.link.as_ref().is_none_or(|link| link.is_all());
+        self.parts.readiness.set_broker_up(is_all);
+        self.parts.metrics.broker_up().set(i64::from(is_all));
         let mut torn = Vec::new();
         let mut recorded = Vec::new();
         for (target, route) in &mut self.routes {
             route.settle();
-            if std::mem::take(&mut route.is_torn) {
+            if route.outcome().is_some() && std::mem::take(&mut route.is_torn) {
                 torn.push(target.clone());
             }
             if route.recording.is_some() {
@@ -390,7 +390,7 @@ impl Handler<Unsubscribe> for RedisBridge {
         match &route.recording {
             // It goes on recording for those who come back.
             Some(recording) => self.desk.note_deserted(target, recording.limits.ttl),
-            None => self.close_route(&target),
+            None => _ = self.close_route(&target),
         }
     }
 }
@@ -399,7 +399,7 @@ impl Handler<Publish> for RedisBridge {
     type Result = ResponseFuture<Result<Published, BrokerError>>;
 
     fn handle(&mut self, mut order: Publish, ctx: &mut Context<Self>) -> Self::Result {
-        let Some(key) = order.idempotency_key.take() else { return self.publish(order, ctx) };
+        let Some(key) = order.idempotency_key.take() else { return self.publish(order, false, ctx) };
         let id = match order.event.id.take().map_or_else(random_id, Ok) {
             Ok(id) => id,
             Err(error) => return Box::pin(future::ready(Err(error))),
@@ -442,7 +442,7 @@ impl Handler<GiveUpClaim> for RedisBridge {
 }
 
 impl RedisBridge {
-    fn publish(&mut self, order: Publish, ctx: &mut Context<Self>) -> ResponseFuture<Result<Published, BrokerError>> {
+    fn publish(&mut self, order: Publish, is_part: bool, ctx: &mut Context<Self>) -> ResponseFuture<Result<Published, BrokerError>> {
         let Publish { targets, mut event, except, .. } = order;
         let id = match event.id.take().map_or_else(random_id, Ok) {
             Ok(id) => id,
@@ -452,7 +452,7 @@ impl RedisBridge {
             return Box::pin(future::ready(Err(BrokerError::Overloaded)));
         };
         event.id = Some(id.clone());
-        let key = (targets.len() > 1).then(|| duplicate_key(&id));
+        let key = (is_part || targets.len() > 1).then(|| duplicate_key(&id));
         let payload = Bytes::from(callboard::encode(&event, &except, key));
         // No node would take it.
         let limit = if event.attachments.is_empty() { MAX_PAYLOAD_BYTES } else { MAX_BINARY_PAYLOAD_BYTES };

@@ -20,6 +20,8 @@ pub(super) struct Route {
     pub waiting: Vec<oneshot::Sender<Result<(), BrokerError>>>,
     /// It was whole when the link went down.
     pub is_torn: bool,
+    /// It has moved to another shard, and is about to follow.
+    pub is_frozen: bool,
     /// Of a room with history.
     pub recording: Option<Box<Recording>>,
 }
@@ -31,6 +33,7 @@ impl Route {
             channels: channels.iter().map(|channel| (Arc::clone(channel), ChannelState::Asked)).collect(),
             waiting: Vec::new(),
             is_torn: false,
+            is_frozen: false,
             recording: None,
         }
     }

@@ -1,0 +1,6 @@
+//! Real hubs on a real Redis Cluster, and on a Redis that sentinels watch: what comes through, and what a failover or a
+//! migration does to it.
+
+mod cluster;
+#[path = "../support/mod.rs"]
+mod support;
