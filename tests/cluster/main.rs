@@ -2,5 +2,7 @@
 //! migration does to it.
 
 mod cluster;
+mod load;
+mod sentinel;
 #[path = "../support/mod.rs"]
 mod support;

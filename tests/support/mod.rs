@@ -7,6 +7,7 @@ pub mod http;
 pub mod hub;
 pub mod publisher;
 pub mod redis;
+pub mod sentinel;
 pub mod sse;
 pub mod websocket;
 

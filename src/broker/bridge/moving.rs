@@ -3,7 +3,10 @@
 
 use actix::{Context, Handler, Message, ResponseFuture};
 
-use super::{RedisBridge, route::Route};
+use super::{
+    RedisBridge,
+    route::{ChannelState, Route},
+};
 use crate::{
     actors::messages::{BridgeRestored, BrokerError, Publish, Published},
     broker::{link::Moved, redis::Layout},
@@ -100,6 +103,10 @@ impl Handler<Moved> for RedisBridge {
         for channel in channels {
             if let Some(target) = self.owners.get(&channel).cloned() {
                 self.freeze(&target);
+                // Until it has followed its slot, or is subscribed here once more.
+                if let Some(route) = self.routes.get_mut(&target) {
+                    route.set(&channel, ChannelState::Asked);
+                }
             }
         }
     }

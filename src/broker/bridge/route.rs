@@ -65,6 +65,11 @@ impl Route {
         self.channels.iter().any(|(known, state)| **known == *channel && *state == ChannelState::Confirmed)
     }
 
+    /// It was recorded before an outage or a move, and is not yet again.
+    pub fn awaits_numbers(&self) -> bool {
+        self.is_frozen || self.recording.as_ref().is_some_and(|recording| recording.can_catch_up() && !recording.is_numbered())
+    }
+
     pub fn channels(&self) -> Vec<Arc<str>> {
         self.channels.iter().map(|(channel, _)| Arc::clone(channel)).collect()
     }
@@ -95,6 +100,7 @@ impl Route {
 
     /// Answers those who wait, if it is known what to. Who joins a room with history is told when its events have numbers.
     pub fn settle(&mut self) {
+        self.is_frozen &= self.outcome().is_none();
         let is_numbered = self.recording.as_ref().is_none_or(|recording| recording.is_numbered());
         if let Some(outcome) = self.outcome().filter(|outcome| is_numbered || outcome.is_err()) {
             for waiting in self.waiting.drain(..) {

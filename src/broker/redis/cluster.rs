@@ -195,6 +195,12 @@ impl Cluster {
         _ = self.changed.subscribe().wait_for(|()| self.primary(shard).is_none_or(|primary| primary != id)).await;
     }
 
+    /// Waits until there is a process that is this shard, and another than before.
+    pub(super) async fn succeeded(&self, shard: usize, before: Option<Arc<str>>) {
+        let is_new = || self.primary(shard).is_some_and(|primary| Some(primary) != before);
+        _ = self.changed.subscribe().wait_for(|()| is_new()).await;
+    }
+
     pub(super) async fn connect(self: &Rc<Self>, shard: usize) -> Result<Connections, LinkError> {
         let found =
             self.shards.borrow().primary(shard).map(|found| (Arc::clone(&found.id), self.seeds.address_of(&found.host, found.port)));

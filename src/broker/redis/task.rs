@@ -100,6 +100,7 @@ impl Task {
         let mut last_error = String::new();
         while self.bridge.connected() {
             self.way.needed().await;
+            let before = self.way.primary();
             let error = match self.connect().await {
                 Ok(connections) => {
                     log::info!("subscribed to Redis with {} channels", self.wanted.len());
@@ -118,7 +119,11 @@ impl Task {
                 log::warn!("{text}; trying again until it works");
                 last_error = text;
             }
-            sleep(backoff.next_wait()).await;
+            // Who knows of a new primary need not wait.
+            tokio::select! {
+                () = sleep(backoff.next_wait()) => {}
+                () = self.way.successor(before) => {}
+            }
         }
     }
 
@@ -349,6 +354,7 @@ impl Task {
         }
         self.way.look_again();
         if let Some(channel) = self.wanted.get(name) {
+            self.astray.push(Arc::clone(channel));
             self.bridge.do_send(Moved { channels: vec![Arc::clone(channel)] });
         }
         // The crate takes it for the answer to what was asked last.

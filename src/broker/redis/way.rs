@@ -62,6 +62,14 @@ impl Way {
         }
     }
 
+    /// Waits until the shard is another process than it was.
+    pub async fn successor(&self, before: Option<Arc<str>>) {
+        match self.seat() {
+            Some(Seat { cluster, shard }) => cluster.succeeded(*shard, before).await,
+            None => future::pending().await,
+        }
+    }
+
     /// The process that is this shard now.
     pub fn primary(&self) -> Option<Arc<str>> {
         self.seat().and_then(|seat| seat.cluster.primary(seat.shard))
