@@ -162,6 +162,10 @@ impl RedisBridge {
         }
     }
 
+    fn is_confirmed(&self, target: &Target, channel: &str) -> bool {
+        self.routes.get(target).is_some_and(|route| route.is_confirmed(channel))
+    }
+
     /// Remembers that a publisher waits; `None` if nothing of it will come down here.
     fn expect_receipt(
         &mut self,
@@ -170,8 +174,7 @@ impl RedisBridge {
         channels: &[Arc<str>],
         ctx: &mut Context<Self>,
     ) -> Option<oneshot::Receiver<usize>> {
-        let is_ours = |(target, channel): &(&Target, &Arc<str>)| self.routes.get(*target).is_some_and(|route| route.is_confirmed(channel));
-        let expected = targets.iter().zip(channels).filter(is_ours).count();
+        let expected = targets.iter().zip(channels).filter(|(target, channel)| self.is_confirmed(target, channel)).count();
         if expected == 0 || !self.is_up {
             return None;
         }
@@ -465,12 +468,17 @@ impl RedisBridge {
             return Box::pin(future::ready(Err(BrokerError::Refused(refused))));
         }
         let channels: Vec<_> = targets.iter().map(|target| self.native_channel(target)).collect();
+        let is_ours: Vec<_> = targets.iter().zip(&channels).map(|(target, channel)| self.is_confirmed(target, channel)).collect();
         let told = self.expect_receipt(&id, &targets, &channels, ctx);
         let Some(link) = &mut self.link else { return Box::pin(future::ready(Err(BrokerError::Unavailable))) };
         let sent = link.publish(channels, payload);
         Box::pin(async move {
-            sent.await?;
+            let listeners = sent.await?;
             drop(permit);
+            // We listen, and yet nobody did: a primary that hands over still takes what it no longer delivers.
+            if told.is_some() && listeners.iter().zip(is_ours).any(|(listeners, is_ours)| is_ours && *listeners == 0) {
+                return Err(BrokerError::Unavailable);
+            }
             let delivered = match told {
                 Some(told) => told.await.unwrap_or_default(),
                 None => 0,

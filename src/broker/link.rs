@@ -27,8 +27,9 @@ pub trait Link {
     fn is_all(&self) -> bool {
         true
     }
-    /// Sends one payload to these channels, in this order. Done when the broker has taken it.
-    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>>;
+    /// Sends one payload to these channels, in this order. Done when the broker has taken it; says how many listeners it had
+    /// on each.
+    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<Vec<u64>, BrokerError>>;
 }
 
 /// Link → bridge, within `mailbox.bridge`: a message of a subscribed channel, in the broker's order.

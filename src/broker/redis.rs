@@ -153,19 +153,19 @@ impl Link for RedisLink {
         self.seat.as_ref().is_none_or(|seat| seat.cluster.is_complete())
     }
 
-    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>> {
+    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<Vec<u64>, BrokerError>> {
         let Some(mut connection) = self.commands.borrow().clone() else {
             return Box::pin(future::ready(Err(BrokerError::Unavailable)));
         };
         let mut pipeline = redis::pipe();
         for channel in &channels {
             let command = self.seat.as_ref().map_or("PUBLISH", |seat| seat.publishing(channel, &self.native));
-            pipeline.cmd(command).arg(&**channel).arg(&payload[..]).ignore();
+            pipeline.cmd(command).arg(&**channel).arg(&payload[..]);
         }
         let seat = self.seat.clone();
         Box::pin(async move {
-            match pipeline.query_async::<()>(&mut connection).await {
-                Ok(()) => Ok(()),
+            match pipeline.query_async::<Vec<u64>>(&mut connection).await {
+                Ok(listeners) => Ok(listeners),
                 Err(error) if is_passing(&error) && seat.is_some() => {
                     seat.iter().for_each(|seat| seat.cluster.look_again());
                     Err(BrokerError::Unavailable)
