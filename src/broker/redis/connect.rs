@@ -100,7 +100,7 @@ pub struct Connector {
 }
 
 enum Place {
-    One(Client),
+    One(Box<Client>),
     Sentinel(Sentinel),
 }
 
@@ -110,7 +110,7 @@ impl Connector {
         check_root(tls_root.as_deref())?;
         let place = match url {
             BrokerUrl::Redis(url) => match open(url.expose(), tls_root.as_deref()) {
-                Ok(client) => Place::One(client),
+                Ok(client) => Place::One(Box::new(client)),
                 Err(source) => return Err(AddressError::Unusable { url: shown, source }),
             },
             BrokerUrl::Sentinel(sentinel) => Place::Sentinel(sentinel),
@@ -131,7 +131,7 @@ impl Connector {
 
     async fn client(&self) -> Result<Client, LinkError> {
         let sentinel = match &self.place {
-            Place::One(client) => return Ok(client.clone()),
+            Place::One(client) => return Ok(Client::clone(client)),
             Place::Sentinel(sentinel) => sentinel,
         };
         for address in &sentinel.sentinels {

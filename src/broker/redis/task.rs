@@ -145,11 +145,11 @@ impl Task {
     }
 
     async fn listen_standing(&mut self, connections: &mut Connections) -> Result<(), RedisError> {
-        connections.sink.subscribe(&*self.clock_channel).await?;
+        connections.sink.subscribe(&self.clock_channel).await?;
         for standing in &self.standing {
             let (name, answer) = match standing {
-                Standing::Channel(channel) => (channel, connections.sink.subscribe(&**channel).await),
-                Standing::Pattern(pattern) => (pattern, connections.sink.psubscribe(&**pattern).await),
+                Standing::Channel(channel) => (channel, connections.sink.subscribe(channel).await),
+                Standing::Pattern(pattern) => (pattern, connections.sink.psubscribe(pattern).await),
             };
             match answer {
                 Ok(()) => {}
