@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 
 use crate::{
-    FOLDER, installed,
-    support::{eventually, hub::Process, publisher::Publisher, redis::Redis},
+    FOLDER,
+    support::{eventually, hub::Process, installed, publisher::Publisher, redis::Redis},
 };
 
 const EVENTS: usize = 20;

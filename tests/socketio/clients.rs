@@ -1,18 +1,16 @@
-//! The real clients, each doing what a page does. They run where `CALLBOARD_TEST_NODE_MODULES` holds them under the names
-//! `sioc4`, `sioc3`, `sioc2` and `sioc0`, and where `CALLBOARD_TEST_PYTHON` is a Python with python-socketio's client.
+//! The real clients, each doing what a page does: npm's socket.io-client as `sioc4`, `sioc3`, `sioc2` and `sioc0`, and
+//! python-socketio's.
 
 use std::process::Command;
 
-use super::support::Hub;
+use super::{shared::installed, support::Hub};
 
 fn hub() -> Hub {
     Hub::start(&[("CALLBOARD_SOCKETIO__MAX_PAYLOAD", "4MB"), ("CALLBOARD_HTTP__CLIENT_RATE", "500/s")])
 }
 
 fn act_as_page(package: &str, transports: &[&str]) {
-    if std::env::var_os("CALLBOARD_TEST_NODE_MODULES").is_none() {
-        return eprintln!("skipped: CALLBOARD_TEST_NODE_MODULES is not set");
-    }
+    installed("CALLBOARD_TEST_NODE_MODULES");
     let hub = hub();
     for transport in transports {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/socketio/clients/page.cjs");
@@ -43,9 +41,7 @@ fn socket_io_client_0_9_is_served_over_every_transport_that_runs_under_node() {
 
 #[test]
 fn python_socketios_client_is_served_over_every_transport() {
-    let Some(python) = std::env::var_os("CALLBOARD_TEST_PYTHON") else {
-        return eprintln!("skipped: CALLBOARD_TEST_PYTHON is not set");
-    };
+    let python = installed("CALLBOARD_TEST_PYTHON");
     let hub = hub();
     for transports in ["websocket", "polling", "polling,websocket"] {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/socketio/clients/page.py");

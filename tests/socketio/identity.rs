@@ -1,11 +1,14 @@
 //! Who a Socket.IO client is: tokens in `auth`, in queries and headers, and what is refused.
 
-use super::support::{Hub, answer, command};
+use super::{
+    shared::hub::binary,
+    support::{Hub, answer},
+};
 
 const SECRET: (&str, &str) = ("CALLBOARD_AUTH__JWT__SECRET", "0123456789abcdef0123456789abcdef");
 
 fn token(user: &str) -> String {
-    let output = command().env(SECRET.0, SECRET.1).args(["token", "--user", user]).output().expect("callboard token");
+    let output = binary().env(SECRET.0, SECRET.1).args(["token", "--user", user]).output().expect("callboard token");
     String::from_utf8(output.stdout).expect("a token").trim().to_owned()
 }
 

@@ -115,8 +115,8 @@ impl Process {
                 self.readers.drain(..).for_each(|reader| reader.join().expect("a reader of the log"));
             }
             let log = self.log();
-            let line = log.lines().find(|line| line.contains("is listening on http://"));
-            let address = line.and_then(|line| line.rsplit("http://").next()?.trim().parse().ok());
+            let line = log.lines().find(|line| line.contains("is listening on http"));
+            let address = line.and_then(|line| line.rsplit("://").next()?.trim().parse().ok());
             if has_ended || address.is_some() { Some(address) } else { None }
         })
     }
