@@ -2,8 +2,15 @@
 //! clients, and the real ones under Node and Python.
 
 mod clients;
+mod drain;
 mod engine;
 mod hostile;
 mod identity;
 mod legacy;
+mod origins;
+mod polling;
 mod support;
+mod tls;
+
+#[path = "../support/mod.rs"]
+mod shared;
