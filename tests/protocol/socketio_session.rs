@@ -324,7 +324,8 @@ fn a_goodbye_tells_who_may_come_back() {
     assert_eq!(old.goodbye(CloseReason::Draining).to_vec(), frames(&["7:::1+0"]));
     let mut polling = session(Revision::V4, &["/"]);
     polling.carry_by(Carrier::Polling);
-    assert_eq!(polling.goodbye(CloseReason::Draining).to_vec(), [Bytes::from_static(b"1:1")]);
+    assert_eq!(polling.goodbye(CloseReason::Draining).to_vec(), [Bytes::from_static(b"1:6")]);
+    assert_eq!(polling.goodbye(CloseReason::ProtocolError).to_vec(), [Bytes::from_static(b"1:1")]);
 }
 
 proptest! {

@@ -1,6 +1,10 @@
 //! What a poll and a post of one session may do to each other, on every revision: cancelled, doubled, cut off.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use super::{
     shared::eventually,
@@ -41,10 +45,16 @@ fn a_page_of_0_9_that_gives_up_its_poll_may_come_back() {
     assert!(hub.get(&path).body.contains("joined"));
     drop(hub.ask("GET", &path, "", b""));
     // What the hub was already answering went with its connection; what comes after that does not.
-    let told = eventually("an event", || {
-        hub.publish(r#"{"room":"demo","event":"a"}"#);
-        let told = hub.get(&path).body;
-        told.contains(r#""name":"a""#).then_some(told)
+    let is_told = AtomicBool::new(false);
+    let told = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_told.load(Ordering::Relaxed) {
+                hub.publish(r#"{"room":"demo","event":"a"}"#);
+            }
+        });
+        let told = eventually("an event", || Some(hub.get(&path).body).filter(|told| told.contains(r#""name":"a""#)));
+        is_told.store(true, Ordering::Relaxed);
+        told
     });
     assert!(!told.contains("7:::"), "{told}");
 }

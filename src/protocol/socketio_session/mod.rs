@@ -322,7 +322,8 @@ impl Session {
     }
 
     /// The last packets before the transport is closed for this reason. Told `disconnect`, a client stays away; told nothing,
-    /// or to handshake anew, it reconnects.
+    /// or to handshake anew, it reconnects. Told `close` it reconnects too, unless it is python-socketio's (5.18): who may come
+    /// back gets its poll back instead, and finds out by the refusal of the next one.
     pub fn goodbye(&self, reason: CloseReason) -> SmallVec<[Bytes; 2]> {
         let is_final = matches!(reason, CloseReason::Disconnected | CloseReason::Expired | CloseReason::Policy);
         let Spelling { revision, carrier } = self.spelling;
@@ -330,8 +331,11 @@ impl Session {
             _ if is_final => self.sockets.connected().map(|socket| self.spelling.disconnected(&socket.namespace.as_str()[1..])).collect(),
             (Revision::V1, _) => SmallVec::from_iter([socketio_legacy::ready(carrier, socketio_legacy::RECONNECT)]),
             (_, Carrier::WebSocket) => SmallVec::new(),
-            (Revision::V4, Carrier::Polling) => SmallVec::from_iter([engineio::Packet::Close.ready(engineio::Version::V3, carrier)]),
-            (Revision::V5, Carrier::Polling) => SmallVec::from_iter([engineio::Packet::Close.ready(engineio::Version::V4, carrier)]),
+            (_, Carrier::Polling) => {
+                let version = if revision == Revision::V4 { engineio::Version::V3 } else { engineio::Version::V4 };
+                let last = if reason.invites_back() { engineio::Packet::Noop } else { engineio::Packet::Close };
+                SmallVec::from_iter([last.ready(version, carrier)])
+            }
         }
     }
 }
