@@ -3,6 +3,7 @@
 
 mod django;
 mod publishers;
+mod socketio;
 
 #[path = "../support/mod.rs"]
 mod support;
