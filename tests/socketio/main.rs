@@ -2,6 +2,7 @@
 //! clients, and the real ones under Node and Python.
 
 mod clients;
+mod conformance;
 mod drain;
 mod engine;
 mod hostile;
