@@ -15,7 +15,7 @@ use super::{
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/socketio/clients");
 
 /// Node or Python with one of the scripts beside this file.
-fn client(package: &str, script: &str, url: &str, transports: &str) -> Command {
+pub fn client(package: &str, script: &str, url: &str, transports: &str) -> Command {
     let mut command = match package {
         "python" => Command::new(installed("CALLBOARD_TEST_PYTHON")),
         _ => Command::new("node"),
@@ -28,7 +28,7 @@ fn client(package: &str, script: &str, url: &str, transports: &str) -> Command {
     command
 }
 
-fn succeeds(mut command: Command) {
+pub fn succeeds(mut command: Command) {
     let output = command.output().expect("the client runs");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

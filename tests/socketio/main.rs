@@ -10,6 +10,7 @@ mod identity;
 mod legacy;
 mod origins;
 mod polling;
+mod proxies;
 mod support;
 mod tls;
 

@@ -1,9 +1,9 @@
 // What the scripts beside this one share: a socket.io-client of any version, and the hub's HTTP API. Their arguments begin with
-// PACKAGE URL TRANSPORT[,TRANSPORT]. They exit 0 when all of it happened, and say on stderr what did not.
+// PACKAGE URL TRANSPORT[,TRANSPORT] [API], the last where the HTTP API is not at URL. They exit 0 when all of it happened, and say on stderr what did not.
 "use strict";
 
 const http = require("node:http");
-const [name, url, transportList] = process.argv.slice(2);
+const [name, url, transportList, api = url] = process.argv.slice(2);
 const io = require(require.resolve(name, { paths: [process.env.CALLBOARD_TEST_NODE_MODULES] }));
 const transports = transportList.split(",");
 const isLegacy = name === "sioc0";
@@ -47,7 +47,7 @@ function call(socket, ...args) {
 function post(path, body) {
   return new Promise((resolve, reject) => {
     const options = { method: "POST", agent, headers: { "content-type": "application/json" } };
-    const request = http.request(url + path, options, (response) => {
+    const request = http.request(api + path, options, (response) => {
       let text = "";
       response.on("data", (part) => (text += part));
       response.on("end", () => (response.statusCode === 200 ? resolve(JSON.parse(text)) : reject(new Error(text))));
