@@ -8,6 +8,7 @@ mod engine;
 mod hostile;
 mod identity;
 mod legacy;
+mod official;
 mod origins;
 mod polling;
 mod proxies;
