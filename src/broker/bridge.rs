@@ -120,15 +120,10 @@ impl RedisBridge {
         Arc::from(format!("{}:{kind}:{name}", self.parts.prefix))
     }
 
-    /// The name of the source that a channel is of.
-    fn label_of(&self, channel: &str) -> Option<Arc<str>> {
-        self.sources.decode(channel, &[]).map(|decoded| decoded.label)
-    }
-
     fn is_standing(&self, channel: &str) -> bool {
-        self.label_of(channel).is_some_and(|label| {
+        self.sources.label_of(channel).is_some_and(|label| {
             self.sources.standing().iter().any(|standing| match standing {
-                Standing::Channel(text) | Standing::Pattern(text) => *text == label,
+                Standing::Channel(text) | Standing::Pattern(text) => text == label,
             })
         })
     }
@@ -263,8 +258,8 @@ impl Handler<InboundLost> for RedisBridge {
         for (channel, count) in channels {
             match self.owners.get(&channel).and_then(|target| self.routes.get(target)) {
                 Some(route) => {
-                    if let Some(label) = self.label_of(&channel) {
-                        self.parts.metrics.published(&label).inc_by(count);
+                    if let Some(label) = self.sources.label_of(&channel) {
+                        self.parts.metrics.published(label).inc_by(count);
                     }
                     route.feeds.iter().for_each(|feed| feed.miss(count));
                 }

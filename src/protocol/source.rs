@@ -169,6 +169,11 @@ impl Sources {
         standing
     }
 
+    /// The name of the source that a channel is of.
+    pub fn label_of(&self, channel: &str) -> Option<&Arc<str>> {
+        self.claim(channel).map(|(_, source, _)| source.label())
+    }
+
     /// What a message says; nothing where its channel is of no source.
     pub fn decode(&self, channel: &str, payload: &[u8]) -> Option<Decoded> {
         let (index, source, target) = self.claim(channel)?;
