@@ -11,3 +11,6 @@ mod secrets;
 mod support;
 mod tls;
 mod tokens;
+
+#[path = "../support/mod.rs"]
+mod process;

@@ -3,12 +3,15 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::Shutdown,
 };
 
 use serde_json::{Value, json};
 
-use super::support::{Answer, Hub, PATIENCE, Socket};
+use super::{
+    process::http,
+    support::{Answer, Hub, Socket},
+};
 
 const SEED: u64 = 0x5eed_ca11_b0a2;
 /// Of each kind.
@@ -66,8 +69,7 @@ impl Neighbour {
 }
 
 fn in_peace(kind: &str, mut case: impl FnMut(&Hub, &mut Random, usize)) {
-    let resp = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    let hub = Hub::start_with("[http]\nmax_frame = '1KiB'\n[server]\nworkers = 2", &[("CALLBOARD_BROKER__RESP", &resp.to_string())]);
+    let hub = Hub::start("[http]\nmax_frame = '1KiB'\n[server]\nworkers = 2");
     let mut random = Random(SEED);
     let mut neighbour = Neighbour::of(&hub);
     // What the allocator keeps after the first cases is no leak.
@@ -232,7 +234,6 @@ fn malformed_messages_are_answered_and_close_nothing() {
 
 #[test]
 fn malformed_resp_is_refused_or_closed() {
-    let mut address = None;
     in_peace("RESP", |hub, random, number| {
         let word = random.word();
         let bytes = match number % 9 {
@@ -246,9 +247,7 @@ fn malformed_resp_is_refused_or_closed() {
             7 => format!("{word}\r\n").into_bytes(),
             _ => vec![b'x'; 70_000 + random.below(1000)],
         };
-        let resp = *address.get_or_insert_with(|| resp_address(hub));
-        let mut stream = TcpStream::connect(resp).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let mut stream = http::connect(([127, 0, 0, 1], hub.resp).into());
         let _ = stream.write_all(&bytes);
         let _ = stream.shutdown(Shutdown::Write);
         let mut answer = Vec::new();
@@ -258,13 +257,4 @@ fn malformed_resp_is_refused_or_closed() {
         }
         assert!(answer.is_empty() || answer[0] == b'-', "{:?}: {:?}", String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&answer));
     });
-}
-
-/// As the hub was told; it says so when it greets.
-fn resp_address(hub: &Hub) -> std::net::SocketAddr {
-    let log = hub.log();
-    let line = log.lines().find(|line| line.contains("redis-cli -h ")).expect("where PUBLISH goes");
-    let mut words = line.split_whitespace().skip_while(|word| *word != "-h").skip(1);
-    let (host, port) = (words.next().expect("a host"), words.nth(1).expect("a port"));
-    format!("{host}:{port}").parse().expect("an address")
 }
