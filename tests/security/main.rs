@@ -8,6 +8,7 @@ mod origins;
 mod reload;
 mod rules;
 mod secrets;
+mod socketio;
 mod support;
 mod tls;
 mod tokens;
