@@ -189,18 +189,9 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// How the session ends: what comes last of a socket, or of a poll.
-    pub fn end(mut self) -> String {
-        match &mut self.line {
-            Line::Socket(socket) => loop {
-                match socket.read() {
-                    Ok(Message::Close(frame)) => return frame.map_or(0, |frame| u16::from(frame.code)).to_string(),
-                    Ok(_) => {}
-                    Err(error) => return error.to_string(),
-                }
-            },
-            Line::Polls(path) => self.hub.get(path, &[]).text(),
-        }
+    /// The packet that says goodbye: no other is expected.
+    pub fn end(mut self) -> (Kind, String) {
+        (self.kind, self.packet())
     }
 }
 
