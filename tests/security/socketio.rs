@@ -1,10 +1,18 @@
 //! Socket.IO clients of every protocol and transport, as far as the tables of this suite need them: what a namespace is
 //! answered, and what an event is.
 
-use std::{collections::VecDeque, net::TcpStream};
+use std::{collections::VecDeque, io::Write, net::TcpStream};
 
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{self, Message, WebSocket, client::IntoClientRequest, http::HeaderValue};
+use tokio_tungstenite::tungstenite::{
+    self, Message, WebSocket,
+    client::IntoClientRequest,
+    http::HeaderValue,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 
 use super::support::Hub;
 
@@ -186,6 +194,33 @@ impl<'a> Client<'a> {
             if !matches!(packet.as_str(), "2" | "6" | "8::" | "2::") {
                 return packet;
             }
+        }
+    }
+
+    /// A frame as it is, however wrong.
+    pub fn send_frame(&mut self, payload: &[u8], is_binary: bool) {
+        let mut frame = Frame::message(payload.to_vec(), OpCode::Data(if is_binary { Data::Binary } else { Data::Text }), true);
+        frame.header_mut().mask = Some([0; 4]);
+        let mut bytes = Vec::new();
+        frame.format(&mut bytes).expect("memory takes it");
+        self.socket().get_mut().write_all(&bytes).expect("it takes them");
+    }
+
+    /// The code of the close frame, whatever comes before.
+    pub fn close_code(&mut self) -> Result<u16, String> {
+        loop {
+            match self.socket().read() {
+                Ok(Message::Close(frame)) => return Ok(frame.map_or(1005, |frame| frame.code.into())),
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    fn socket(&mut self) -> &mut WebSocket<TcpStream> {
+        match &mut self.line {
+            Line::Socket(socket) => socket,
+            Line::Polls(path) => panic!("{path} is no WebSocket"),
         }
     }
 
