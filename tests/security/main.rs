@@ -8,6 +8,7 @@ mod origins;
 mod reload;
 mod rules;
 mod secrets;
+mod slow_tls;
 mod socketio;
 mod support;
 mod tls;
