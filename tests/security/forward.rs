@@ -15,14 +15,14 @@ use serde_json::json;
 use super::support::{Hub, eventually, now};
 
 /// Answers each request by its cookie, when it may.
-struct Application {
+pub struct Application {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
     gate: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Application {
-    fn start(answer: fn(&str) -> String) -> Self {
+    pub fn start(answer: fn(&str) -> String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let this = Self {
             address: listener.local_addr().expect("an address"),
@@ -39,11 +39,15 @@ impl Application {
         this
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     fn config(&self, more: &str) -> String {
         format!("[auth.forward]\nurl = 'http://{}/callboard/auth/'\n{more}", self.address)
     }
 
-    fn asked(&self) -> usize {
+    pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
@@ -71,7 +75,7 @@ fn serve(mut stream: TcpStream, asked: &AtomicUsize, (is_open, opened): &(Mutex<
     }
 }
 
-fn response(status: &str, headers: &str, body: &str) -> String {
+pub fn response(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 

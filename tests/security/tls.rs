@@ -27,7 +27,7 @@ pub fn config(more: &str) -> String {
     format!("[server]\ntls = {{ cert = '{directory}/first.pem', key = '{directory}/first.key.pem' }}\n{more}")
 }
 
-fn trusting(protocols: &[&[u8]]) -> Arc<ClientConfig> {
+pub fn trusting(protocols: &[&[u8]]) -> Arc<ClientConfig> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(CA).expect("a certificate")).expect("a root");
