@@ -178,24 +178,3 @@ fn what_the_application_limits_in_time_ends() {
     assert_eq!(stream.status, 200);
     assert!(!stream.hears("an end, and nothing else"));
 }
-
-/// A document with one shared key, as an issuer for the hub alone might publish it.
-fn document(_: &str) -> String {
-    let key = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, super::support::SECRET);
-    response("200 OK", "", &json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "one", "k": key }] }).to_string())
-}
-
-#[test]
-fn keys_are_fetched_at_start_and_not_for_every_unknown_kid() {
-    let issuer = Application::start(document);
-    let hub = Hub::start(&format!("[auth.jwt]\njwks = 'http://{}/jwks.json'", issuer.address));
-    let token = super::support::token_of("alice");
-    eventually("the keys are here", || (hub.get(&format!("/sse?token={token}"), &[]).status == 200).then_some(()));
-    let header = jsonwebtoken::Header { kid: Some("two".to_owned()), ..jsonwebtoken::Header::default() };
-    let key = jsonwebtoken::EncodingKey::from_secret(super::support::SECRET.as_bytes());
-    let unknown = jsonwebtoken::encode(&header, &json!({ "sub": "alice", "exp": now() + 60 }), &key).expect("it signs");
-    for _ in 0..10 {
-        assert_eq!(hub.get(&format!("/sse?token={unknown}"), &[]).status, 401);
-    }
-    assert_eq!(issuer.asked(), 1);
-}

@@ -2,6 +2,7 @@
 
 mod expiry;
 mod forward;
+mod jwks;
 mod limits;
 mod malformed;
 mod origins;
