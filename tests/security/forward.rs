@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -157,6 +157,26 @@ fn a_thousand_tabs_of_one_session_are_one_question() {
 }
 
 #[test]
+fn an_application_is_asked_so_many_questions_at_a_time() {
+    let application = Application::start(|_| response("200 OK", "", r#"{"user":"alice"}"#));
+    let hub = Hub::start(&application.config("timeout = '30s'"));
+    application.open(false);
+    let mut streams: Vec<_> = (0..100).map(|_| hub.connect()).collect();
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let request = format!("GET /sse HTTP/1.1\r\nHost: hub\r\nCookie: session={number}\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a request");
+    }
+    eventually("as many questions as may be", || (application.asked() == 64).then_some(()));
+    assert_eq!(hub.get("/sse", &[]).status, 200, "who needs no question is not held up");
+    assert_eq!(application.asked(), 64);
+    application.open(true);
+    for stream in streams {
+        assert_eq!(super::support::Answer::read(stream).status, 200);
+    }
+    assert_eq!(application.asked(), 100);
+}
+
+#[test]
 fn an_application_that_is_down_ends_nobody_and_lets_nobody_in() {
     let application = Application::start(by_cookie);
     let hub = Hub::start(&application.config("timeout = '200ms'\ncache = '0s'"));
@@ -168,6 +188,70 @@ fn an_application_that_is_down_ends_nobody_and_lets_nobody_in() {
     assert!(stream.hears("still here"));
     application.open(true);
     eventually("it is asked again", || (hub.get("/sse?room=r", &[("Cookie", "session=alice")]).status == 200).then_some(()));
+}
+
+/// The application forgets whom it knew.
+#[test]
+fn who_has_logged_out_is_heard_of() {
+    static IS_LOGGED_IN: AtomicBool = AtomicBool::new(true);
+    let application = Application::start(|head| match IS_LOGGED_IN.load(Ordering::SeqCst) {
+        true => by_cookie(head),
+        false => response("401 Unauthorized", "", ""),
+    });
+    let hub = Hub::start(&application.config("cache = '0s'\nrecheck = '1s'"));
+    let alice = [("Cookie", "session=alice")];
+    let mut stream = hub.get("/sse?room=r", &alice);
+    let (mut socket, mut nobody) = (hub.socket_with("/ws?room=", &alice), hub.socket("/ws?room="));
+    assert_eq!(socket.hear_type("welcome")["user"], "alice");
+    let asked = application.asked();
+    eventually("it is asked again", || (application.asked() >= asked + 4).then_some(()));
+    hub.publish("r", &json!("still known"));
+    assert!(stream.hears("still known"));
+    IS_LOGGED_IN.store(false, Ordering::SeqCst);
+    assert_eq!(socket.hear(), Err((1008, "expired".to_owned())));
+    assert!(!stream.hears("an end, and nothing else"));
+    nobody.hear_type("welcome");
+    nobody.say(&json!({ "type": "ping", "ref": 1 }));
+    nobody.hear_type("pong");
+}
+
+#[test]
+fn an_application_that_fails_to_say_again_ends_nobody() {
+    static STATE: AtomicUsize = AtomicUsize::new(0);
+    let application = Application::start(|_| match STATE.load(Ordering::SeqCst) {
+        0 => response("200 OK", "", r#"{"user":"alice"}"#),
+        1 => response("500 Internal Server Error", "", ""),
+        2 => response("200 OK", "", r#"{"user":"alice","join":["team/*"]}"#),
+        _ => response("200 OK", "", r#"{"user":"mallory"}"#),
+    });
+    let hub = Hub::start(&application.config(&format!("cache = '0s'\nrecheck = '1s'\ntimeout = '200ms'\n{TEAM}")));
+    let alice = [("Cookie", "session=alice")];
+    let mut socket = hub.socket_with("/ws?room=", &alice);
+    let mut joins = |expected: &str| {
+        eventually("the answer of the rule", || {
+            socket.say(&json!({ "type": "join", "room": "team/7", "ref": 1 }));
+            let answer = loop {
+                let answer = socket.hear().expect("it is open");
+                if answer["ref"] == 1 {
+                    break answer;
+                }
+            };
+            (answer["type"] == expected).then_some(())
+        });
+    };
+    joins("error");
+    STATE.store(1, Ordering::SeqCst);
+    application.open(false);
+    let asked = application.asked();
+    eventually("it is asked in vain", || (application.asked() > asked).then_some(()));
+    application.open(true);
+    eventually("it fails", || (application.asked() > asked + 2).then_some(()));
+    assert_eq!(hub.get("/sse", &alice).status, 503, "and lets nobody in");
+    joins("error");
+    STATE.store(2, Ordering::SeqCst);
+    joins("joined");
+    STATE.store(3, Ordering::SeqCst);
+    while socket.hear().is_ok() {}
 }
 
 #[test]

@@ -85,7 +85,14 @@ impl Hub {
     }
 
     pub fn socket(&self, path: &str) -> Socket {
-        let request = format!("ws://{}{path}", self.address).into_client_request().expect("a request");
+        self.socket_with(path, &[])
+    }
+
+    pub fn socket_with(&self, path: &str, headers: &[(&'static str, &str)]) -> Socket {
+        let mut request = format!("ws://{}{path}", self.address).into_client_request().expect("a request");
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().expect("a header"));
+        }
         Socket(tungstenite::client(request, self.connect()).expect("a WebSocket").0)
     }
 
