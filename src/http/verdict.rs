@@ -44,6 +44,8 @@ pub fn read(answer: &Answer) -> Result<Verdict, String> {
         StatusCode::UNAUTHORIZED => return Ok(Verdict::Unauthorized),
         StatusCode::FORBIDDEN => return Ok(Verdict::Forbidden),
         status if status.is_redirection() => return Err(format!("status {status}: answer 401 where a page would lead to the login")),
+        // Django's word for a Host that is not in ALLOWED_HOSTS.
+        StatusCode::BAD_REQUEST => return Err("status 400: does the application know the host of auth.forward.url as its own?".to_owned()),
         status => return Err(format!("status {status}")),
     }
     let body = answer.body.trim_ascii();
@@ -138,6 +140,7 @@ mod tests {
         assert_eq!(verdict(403, &[], ""), Ok(Verdict::Forbidden));
         for (status, headers, body) in [
             (500, &[][..], ""),
+            (400, &[], ""),
             (302, &[], ""),
             (201, &[("x-user", "alice")], ""),
             (404, &[], ""),
