@@ -1,5 +1,6 @@
 //! The hub as a process, facing the internet: who is let in, who is not, and what a hostile client can do to its neighbours.
 
+mod check;
 mod expiry;
 mod forward;
 mod jwks;
