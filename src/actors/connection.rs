@@ -18,8 +18,8 @@ use super::{
     lease::Lease,
     line::{Line, Signal},
     messages::{
-        Attach, Connect, ConnectionEnded, Greeting, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Renew,
-        Tell, Unwatch, Watch, Wish,
+        Attach, Connect, ConnectionEnded, Greeting, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Tell,
+        Unwatch, Watch, Wish,
     },
     outbox::{Notice, Outbox},
     rate::Allowance,
@@ -29,7 +29,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    auth::{Identity, Keyring, unix_now},
+    auth::{Identity, Keyring},
     protocol::{
         CloseReason, Command, ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target,
         wire::{Heartbeat, Received, Wire},
@@ -38,8 +38,6 @@ use crate::{
 
 /// Control messages that may wait for a connection. Events never pass its mailbox.
 const CONTROL_MAILBOX: usize = 64;
-/// A grant that ends later than this is looked at again then.
-const EXPIRY_CHECK: Duration = Duration::from_secs(60 * 60);
 /// Messages over the rate that are answered with an error, before the connection is closed. A client that rests until its
 /// burst is whole again starts anew.
 const RATE_WARNINGS: u32 = 20;
@@ -85,7 +83,7 @@ pub struct Connection {
     /// The pulse keeps its time.
     is_watched: bool,
     /// Runs only where the grant ends before the connection might.
-    expiry: Option<SpawnHandle>,
+    pub(super) expiry: Option<SpawnHandle>,
     /// Where actix keeps the socket.
     cutter: Option<Cutter>,
 }
@@ -96,13 +94,13 @@ impl Connection {
         Self { parts, allowance, rate_warnings: 0, reason: None, line: None, is_watched: false, expiry: None, cutter: None }
     }
 
-    fn say(&mut self, reply: &Reply) {
+    pub(super) fn say(&mut self, reply: &Reply) {
         for bytes in self.parts.wire.reply(reply) {
             self.parts.outbox.push_control(bytes);
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal, reference: Reference) {
+    pub(super) fn refuse(&mut self, refusal: Refusal, reference: Reference) {
         self.say(&Reply::Error { code: refusal.code, message: refusal.message, reference });
     }
 
@@ -161,44 +159,6 @@ impl Connection {
             Command::Ping { reference } => self.say(&Reply::Pong { reference }),
             Command::Token { token, reference } => self.renew(token, reference, ctx),
         }
-    }
-
-    /// A new token in place of the one that the connection began with.
-    fn renew(&self, token: Box<str>, reference: Reference, ctx: &mut Context<Self>) {
-        let (options, connection) = (Arc::clone(&self.parts.options), self.parts.id);
-        let renewed = async move {
-            let verified = options.keyring.verify(&token).await;
-            let identity = verified.map_err(|error| Refusal::new(ErrorCode::Unauthorized, error.to_string()))?;
-            let identity = Arc::new(identity);
-            let order = Renew { connection, identity: Arc::clone(&identity) };
-            options.registry.send(order).await.unwrap_or_else(|_| Err(registry_is_gone()))?;
-            Ok(identity)
-        };
-        ctx.spawn(renewed.into_actor(self).map(|renewed, connection, ctx| match renewed {
-            Ok(identity) => {
-                connection.parts.identity = identity;
-                connection.watch_expiry(ctx);
-                connection.say(&Reply::Ack { id: None, reference });
-            }
-            Err(refusal) => connection.refuse(refusal, reference),
-        }));
-    }
-
-    /// Ends the connection with its grant.
-    pub(super) fn watch_expiry(&mut self, ctx: &mut Context<Self>) {
-        if let Some(replaced) = self.expiry.take() {
-            ctx.cancel_future(replaced);
-        }
-        let Some(end) = self.parts.identity.expires_at else { return };
-        let rest = Duration::from_secs(end.saturating_sub(unix_now()));
-        // The timer does not follow a clock that is set, so it looks again now and then.
-        self.expiry = Some(ctx.run_later(rest.min(EXPIRY_CHECK), move |connection, ctx| {
-            if end <= unix_now() {
-                connection.say_goodbye(CloseReason::Expired);
-            } else {
-                connection.watch_expiry(ctx);
-            }
-        }));
     }
 
     pub(super) fn join(

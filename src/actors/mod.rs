@@ -9,6 +9,7 @@ pub mod connection;
 pub mod fan_out;
 mod gaps;
 pub mod gossip;
+mod grant;
 pub mod group;
 pub mod hall;
 pub mod lease;
