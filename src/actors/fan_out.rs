@@ -176,12 +176,10 @@ impl FanOut {
     /// Hands a held member its greeting, what it missed, and of what was kept for it what is later. To be called while nothing
     /// waits for the next batch, which would come to it twice.
     pub fn release(&mut self, order: Release) {
-        let Release { connection, greeting, missed, after, is_ahead, positions } = order;
+        let Release { connection, greeting, stands, missed, after, is_ahead, positions, .. } = order;
         let Some(Held { mut member, kept, dropped }) = self.holding.remove(connection) else { return };
-        if let Some(greeting) = greeting {
-            member.outbox.push_control(greeting);
-        }
         member.positions = positions;
+        member.greet(greeting, stands);
         self.replay(&member, &missed);
         if let (Some(positions), Some(after)) = (&member.positions, after) {
             positions.note(after);

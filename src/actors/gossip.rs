@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    messages::{BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, TellNodes},
+    messages::{BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, RemoveMember, TellNodes},
     presence::Decided,
     registry::{Arrival, RoomRegistry},
 };
@@ -199,7 +199,7 @@ impl RoomRegistry {
             return true;
         }
         let Some(encoding) = client.user_encoding else { return false };
-        let greeting = Some(Greeting::Joined(room.clone(), Reference::default()));
+        let greeting = Some(Greeting { room: room.clone(), reference: Reference::default() });
         let joined = self.enter(connection, Target::Room(room.clone()), Arrival { encoding, greeting, since: None }, ctx);
         ctx.spawn(joined.into_actor(self).map(|_, _, _| ()));
         true
@@ -213,7 +213,7 @@ impl RoomRegistry {
         }
         let left = Reply::Left { room: room.clone(), reference: Reference::default() };
         let farewell = client.user_encoding.and_then(|encoding| encoding.reply(&left));
-        self.leave(connection, room, farewell, ctx)
+        self.leave(room, RemoveMember { connection, farewell, unsaid: None }, ctx)
     }
 
     fn carry_out(&mut self, subjects: &[ConnectionId], deed: &Deed, ctx: &mut Context<Self>) -> usize {

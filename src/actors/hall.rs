@@ -7,12 +7,13 @@ use std::{
 };
 
 use actix::{Actor, Addr, Handler, Message, Recipient};
-use bytes::Bytes;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     group::{Group, GroupOptions, Room, User},
-    messages::{AccountForMissed, AddMember, Announce, BrokerError, ChangeCarrier, Deliver, Feed, Greeting, Hold, Refusal, RemoveMember},
+    messages::{
+        AccountForMissed, AddMember, Announce, Answer, BrokerError, ChangeCarrier, Deliver, Feed, Greeting, Hold, Refusal, RemoveMember,
+    },
     outbox::Outbox,
     worker::Worker,
 };
@@ -56,7 +57,7 @@ pub struct Waiting {
     pub greeting: Option<Greeting>,
     /// Set in rooms with history.
     pub resume: Option<Resume>,
-    pub answer: oneshot::Sender<Result<(), Refusal>>,
+    pub answer: Answer,
 }
 
 /// How a connection enters a room with history.
@@ -181,7 +182,8 @@ impl Hall {
     }
 
     /// True when nobody is left on this worker.
-    pub fn leave(&mut self, worker: usize, connection: ConnectionId, farewell: Option<Bytes>) -> bool {
+    pub fn leave(&mut self, worker: usize, order: RemoveMember) -> bool {
+        let connection = order.connection;
         let Some(seat) = self.seat(worker) else { return false };
         if let Some(opening) = &mut seat.opening {
             opening.unproven.retain(|known| *known != connection);
@@ -189,12 +191,12 @@ impl Hall {
                 let left = Refusal::new(ErrorCode::NotJoined, "the room was left before it was joined");
                 let _ = waiting.answer.send(Err(left));
                 // The group does not know it yet and will not say it.
-                if let Some(farewell) = &farewell {
+                if let Some(farewell) = &order.farewell {
                     waiting.place.outbox.push_control(farewell.clone());
                 }
             }
         }
-        seat.group.order(RemoveMember { connection, farewell });
+        seat.group.order(order);
         seat.members = seat.members.saturating_sub(1);
         if seat.members == 0 {
             seat.empty_since = Some(Instant::now());
@@ -244,10 +246,7 @@ impl Seat {
             }
             return Some(waiting);
         }
-        let greeting = waiting.greeting.and_then(|greeting| greeting.spell(encoding, None));
-        self.group.order(AddMember { connection, encoding, outbox, greeting });
-        // The connection may have ended meanwhile.
-        let _ = waiting.answer.send(Ok(()));
+        self.group.order(AddMember { connection, encoding, outbox, greeting: waiting.greeting, answer: Some(waiting.answer) });
         None
     }
 }

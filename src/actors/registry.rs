@@ -11,7 +11,6 @@ use std::{
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, SpawnHandle};
-use bytes::Bytes;
 use foldhash::fast::RandomState;
 use futures_util::future;
 use prometheus_client::metrics::gauge::Gauge;
@@ -24,8 +23,8 @@ use super::{
     group::GroupOptions,
     hall::{Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, Replay, Subscribe, Tell,
-        TellNodes, Unsubscribe,
+        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, RemoveMember, Replay,
+        Subscribe, Tell, TellNodes, Unsubscribe,
     },
     presence::Presence,
 };
@@ -285,9 +284,9 @@ impl RoomRegistry {
         }
     }
 
-    fn exit(&mut self, connection: ConnectionId, worker: usize, target: Target, farewell: Option<Bytes>) {
+    fn exit(&mut self, worker: usize, target: Target, order: RemoveMember) {
         if let Some(hall) = self.halls.get_mut(&target)
-            && hall.leave(worker, connection, farewell)
+            && hall.leave(worker, order)
         {
             self.deserted.push_back((Instant::now(), target, worker));
         }
@@ -305,15 +304,15 @@ impl RoomRegistry {
     }
 
     /// False if the connection was no member.
-    pub(super) fn leave(&mut self, connection: ConnectionId, room: &RoomName, farewell: Option<Bytes>, ctx: &mut Context<Self>) -> bool {
+    pub(super) fn leave(&mut self, room: &RoomName, order: RemoveMember, ctx: &mut Context<Self>) -> bool {
         let target = Target::Room(room.clone());
-        let Some(client) = self.connections.get_mut(&connection) else { return false };
+        let Some(client) = self.connections.get_mut(&order.connection) else { return false };
         if !client.forget(&target) {
             return false;
         }
         let (worker, user) = (client.worker.index, client.identity.user.clone());
         self.note_presence(user.as_ref(), &target, false, ctx);
-        self.exit(connection, worker, target, farewell);
+        self.exit(worker, target, order);
         true
     }
 }
@@ -383,10 +382,16 @@ impl Handler<Join> for RoomRegistry {
 }
 
 impl Handler<Leave> for RoomRegistry {
-    type Result = bool;
+    type Result = ResponseFuture<bool>;
 
-    fn handle(&mut self, order: Leave, ctx: &mut Context<Self>) -> bool {
-        self.leave(order.connection, &order.room, order.farewell, ctx)
+    fn handle(&mut self, Leave { connection, room, farewell }: Leave, ctx: &mut Context<Self>) -> Self::Result {
+        let (unsaid, said) = oneshot::channel();
+        let was_member = self.leave(&room, RemoveMember { connection, farewell, unsaid: Some(unsaid) }, ctx);
+        Box::pin(async move {
+            // It is never sent, only dropped.
+            let _ = said.await;
+            was_member
+        })
     }
 }
 
@@ -420,7 +425,8 @@ impl Handler<ConnectionEnded> for RoomRegistry {
         // Of what it was to be told, nothing is said: `tell_gaps` finds it gone.
         for target in client.targets() {
             self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
-            self.exit(fact.connection, client.worker.index, target, None);
+            let connection = fact.connection;
+            self.exit(client.worker.index, target, RemoveMember { connection, farewell: None, unsaid: None });
         }
     }
 }

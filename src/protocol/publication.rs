@@ -48,10 +48,17 @@ pub enum Encoding {
         carrier: Carrier,
         /// The namespace is so many leading bytes of the room's name: none for the root.
         namespace_length: u8,
+        /// Each event ends with one argument more: the id to resume by, or null.
+        shows_ids: bool,
     },
 }
 
 impl Encoding {
+    /// Its ids say where a stream of many rooms stands, and not one room alone.
+    pub const fn has_stream_ids(self) -> bool {
+        matches!(self, Self::Sse | Self::SocketIo { shows_ids: true, .. })
+    }
+
     /// Another carrier for Socket.IO; the other wires have but one.
     pub fn change_carrier(&mut self, new: Carrier) {
         if let Self::SocketIo { carrier, .. } = self {
@@ -108,14 +115,24 @@ impl Publication {
         if let Some((_, bytes)) = encoded.iter().find(|(known, _)| *known == encoding) {
             return bytes.clone();
         }
-        let bytes = match encoding {
-            Encoding::Sse => sse::event_block(self),
-            Encoding::WebSocket => native::event_frame(self),
-            Encoding::SocketIo { revision, carrier, namespace_length } => {
-                socketio::encode::event_bytes(self, Spelling { revision, carrier }, namespace_length)
-            }
-        };
+        let bytes = self.encode(encoding, self.resume_id.as_deref());
         encoded.push((encoding, bytes.clone()));
         bytes
+    }
+
+    /// The bytes for the one connection whose stream has this id.
+    pub fn bytes_under(&self, encoding: Encoding, id: &str) -> Bytes {
+        self.encode(encoding, Some(id))
+    }
+
+    fn encode(&self, encoding: Encoding, id: Option<&str>) -> Bytes {
+        match encoding {
+            Encoding::Sse => sse::event_block(self, id),
+            Encoding::WebSocket => native::event_frame(self),
+            Encoding::SocketIo { revision, carrier, namespace_length, shows_ids } => {
+                let last = shows_ids.then(|| socketio::encode::id_argument(id));
+                socketio::encode::event_bytes(self, Spelling { revision, carrier }, namespace_length, last)
+            }
+        }
     }
 }

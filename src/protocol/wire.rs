@@ -13,7 +13,7 @@ use super::{
     native,
     notice::Notice,
     publication::Encoding,
-    socketio::Spelling,
+    socketio::{Spelling, encode::id_argument},
     socketio_session::ConnectRequest,
     socketio_wire::SocketIoWire,
     sse,
@@ -110,7 +110,7 @@ impl Wire {
         match self {
             Self::Sse => Some(Encoding::Sse),
             Self::WebSocket { .. } | Self::Echo { .. } => Some(Encoding::WebSocket),
-            Self::SocketIo(wire) => wire.session().is_connected("/").then(|| wire.session().user_encoding()),
+            Self::SocketIo(wire) => wire.session().user_encoding(),
         }
     }
 
@@ -221,16 +221,21 @@ impl Encoding {
         match self {
             Self::Sse => sse::reply(reply),
             Self::WebSocket => Some(native::reply_frame(reply)),
-            Self::SocketIo { revision, carrier, namespace_length } => {
+            Self::SocketIo { revision, carrier, namespace_length, shows_ids } => {
                 let (namespace, reply) = seen_from_namespace(reply, usize::from(namespace_length));
+                let spelling = Spelling { revision, carrier };
+                if let Reply::Joined { room, id, .. } = &reply {
+                    let last = shows_ids.then(|| id_argument(id.as_deref()));
+                    return Some(spelling.moved(&namespace, "joined", room.as_str(), last));
+                }
                 let notice = Notice::of(&reply)?;
-                Some(Spelling { revision, carrier }.event(&namespace, notice.event_name(), &[notice.to_json()]))
+                Some(spelling.event(&namespace, notice.event_name(), &[notice.to_json()]))
             }
         }
     }
 }
 
-/// The namespace that leads the room's name, and the notice with the room as that namespace's clients call it.
+/// The namespace that leads the room's name, and the word with the room as that namespace's clients call it.
 fn seen_from_namespace(reply: &Reply, length: usize) -> (String, Reply) {
     let split = |room: &RoomName| {
         let (namespace, rest) = room.as_str().split_at_checked(length)?;
@@ -240,7 +245,7 @@ fn seen_from_namespace(reply: &Reply, length: usize) -> (String, Reply) {
     let mut reply = reply.clone();
     let room = match &mut reply {
         Reply::Gap { rooms, .. } => rooms.first_mut(),
-        Reply::Presence { room, .. } => Some(room),
+        Reply::Presence { room, .. } | Reply::Joined { room, .. } => Some(room),
         _ => None,
     };
     match room.and_then(|room| split(room).map(|(namespace, client_room)| (namespace, std::mem::replace(room, client_room)))) {

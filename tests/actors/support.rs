@@ -453,8 +453,7 @@ impl House {
 }
 
 pub fn joining(guest: &Guest, name: &str) -> Join {
-    let greeting = Encoding::WebSocket.reply(&Reply::Joined { room: room(name), id: None, reference: Default::default() });
-    let greeting = greeting.map(Greeting::Ready);
+    let greeting = Some(Greeting { room: room(name), reference: Default::default() });
     Join { connection: guest.id, room: room(name), encoding: Encoding::WebSocket, since: None, greeting, is_granted: false }
 }
 

@@ -6,4 +6,5 @@ mod engine;
 mod hostile;
 mod identity;
 mod legacy;
+mod recovery;
 mod support;

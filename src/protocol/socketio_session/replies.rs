@@ -8,7 +8,7 @@ use super::{Session, calls::Answer, sockets::Socket, ticket::Ticket};
 use crate::protocol::{
     command::{ErrorCode, GapReason, Reference, Reply},
     names::RoomName,
-    socketio::Namespace,
+    socketio::{Namespace, encode::id_argument},
 };
 
 const GAP_EVENT: &str = "callboard:gap";
@@ -46,8 +46,9 @@ impl Session {
             Some(ticket) => self.sockets.numbered(ticket.socket),
             None => self.owner_of(room),
         };
-        let (namespace, name) = seen_by(socket?, room)?;
-        Some(self.spelling.event(namespace, event, &[Value::from(name).to_string()]))
+        let socket = socket?;
+        let (namespace, name) = seen_by(socket, room)?;
+        Some(self.spelling.moved(namespace, event, name, socket.shows_ids.then(|| id_argument(None))))
     }
 
     /// Takes the hub's answer to a join or leave that was announced; the ack, if the client waits for one.

@@ -57,7 +57,7 @@ impl RedisBridge {
     }
 
     /// What can be told without asking anybody, or else the question.
-    fn recall(&mut self, Replay { room, since }: Replay) -> Result<Replayed, Box<(Fetch, Replayed)>> {
+    fn recall(&mut self, Replay { room, since, .. }: Replay) -> Result<Replayed, Box<(Fetch, Replayed)>> {
         let target = Target::Room(room);
         let key = self.desk.key;
         let is_resumed = since.is_some();
@@ -100,7 +100,7 @@ impl Handler<Replay> for RedisBridge {
     type Result = ResponseFuture<Replayed>;
 
     fn handle(&mut self, question: Replay, _: &mut Context<Self>) -> Self::Result {
-        let is_resumed = question.since.is_some();
+        let is_resumed = question.since.is_some() && !question.is_trial;
         let metrics = self.parts.metrics.clone();
         let count = move |replayed: &Replayed| {
             if is_resumed {
