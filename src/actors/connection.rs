@@ -63,6 +63,8 @@ pub struct ConnectionOptions {
     pub connect_timeout: Duration,
     /// Set where `socketio.recovery` is.
     pub recoveries: Option<Recoveries>,
+    /// Publishers may emit to all of a namespace.
+    pub hears_namespaces: bool,
     /// Who has how many connections: a client of Socket.IO may say who it is when it is connected already.
     pub users: Tally<UserName>,
     /// `server.max_connections_per_user`.
@@ -132,6 +134,7 @@ impl Connection {
                 Received::Due(command) => self.obey(command, ctx),
                 Received::Namespace(request) if self.is_within_rate() => self.admit(request, ctx),
                 Received::Namespace(_) => self.say_goodbye(CloseReason::Policy),
+                Received::NamespaceLeft(namespace) => self.stay_away(namespace),
                 Received::Answer(bytes) => self.parts.outbox.push_control(bytes),
                 Received::Close(reason, last) => self.end(reason, last),
             }
@@ -269,6 +272,7 @@ impl Connection {
                     match target {
                         Target::Room(room) => rooms.push(room),
                         Target::User(_) => user = true,
+                        Target::Namespace(_) => {}
                     }
                 }
                 self.say(&Reply::Gap { rooms, user, reason: GapReason::Overflow, dropped: Some(dropped) });

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    messages::{BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, RemoveMember, TellNodes},
+    messages::{BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, RemoveMember, Summon, TellNodes},
     presence::Decided,
     registry::{Arrival, RoomRegistry},
 };
@@ -187,7 +187,7 @@ impl RoomRegistry {
 
     /// Makes a connection a member because the application says so, whatever the room's rule says of who may join. False if it
     /// is in as many rooms as a connection may be.
-    fn enrol(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
+    pub(super) fn enrol(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
         let Some(client) = self.connections.get(&connection) else { return false };
         if client.rooms.contains(room) {
             return true;
@@ -195,7 +195,7 @@ impl RoomRegistry {
         if client.rooms.len() >= self.parts.config.http.max_rooms_per_connection {
             return false;
         }
-        if client.summon(room, true) {
+        if client.summon(Summon::Enter(room.clone())) {
             return true;
         }
         let Some(encoding) = client.user_encoding else { return false };
@@ -206,9 +206,9 @@ impl RoomRegistry {
     }
 
     /// Ends a membership because the application says so. False if there was none.
-    fn expel(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
+    pub(super) fn expel(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
         let Some(client) = self.connections.get(&connection) else { return false };
-        if client.rooms.contains(room) && client.summon(room, false) {
+        if client.rooms.contains(room) && client.summon(Summon::Leave(room.clone())) {
             return true;
         }
         let left = Reply::Left { room: room.clone(), reference: Reference::default() };

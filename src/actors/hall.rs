@@ -17,7 +17,7 @@ use super::{
     outbox::Outbox,
     worker::Worker,
 };
-use crate::protocol::{ConnectionId, Encoding, ErrorCode, Reply, Target};
+use crate::protocol::{ConnectionId, Encoding, ErrorCode, Reply, Target, socketio::Namespace};
 
 /// The addresses of a room or user, by worker index.
 #[derive(Default)]
@@ -79,6 +79,7 @@ pub struct Place {
 enum GroupAddress {
     Room(Addr<Room>),
     User(Addr<User>),
+    Namespace(Addr<Group<Namespace>>),
 }
 
 impl Hall {
@@ -163,6 +164,7 @@ impl Hall {
         M: Message<Result = ()> + Send + 'static,
         Room: Handler<M>,
         User: Handler<M>,
+        Group<Namespace>: Handler<M>,
     {
         if let Some(seat) = self.seats.get(worker).and_then(Option::as_ref) {
             seat.group.order(order);
@@ -259,6 +261,7 @@ impl GroupAddress {
         match target.clone() {
             Target::Room(name) => Self::Room(Room::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
             Target::User(name) => Self::User(User::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
+            Target::Namespace(name) => Self::Namespace(Group::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
         }
     }
 
@@ -266,6 +269,7 @@ impl GroupAddress {
         match self {
             Self::Room(room) => room.clone().recipient(),
             Self::User(user) => user.clone().recipient(),
+            Self::Namespace(namespace) => namespace.clone().recipient(),
         }
     }
 
@@ -273,6 +277,7 @@ impl GroupAddress {
         match self {
             Self::Room(room) => room.clone().recipient(),
             Self::User(user) => user.clone().recipient(),
+            Self::Namespace(namespace) => namespace.clone().recipient(),
         }
     }
 
@@ -281,10 +286,12 @@ impl GroupAddress {
         M: Message<Result = ()> + Send + 'static,
         Room: Handler<M>,
         User: Handler<M>,
+        Group<Namespace>: Handler<M>,
     {
         match self {
             Self::Room(room) => room.do_send(order),
             Self::User(user) => user.do_send(order),
+            Self::Namespace(namespace) => namespace.do_send(order),
         }
     }
 }

@@ -32,9 +32,7 @@ impl Member {
     /// Whether a publication is for it: not one that it sent, or has seen.
     pub fn wants(&self, publication: &Publication) -> bool {
         let is_seen = || publication.point.is_some_and(|point| self.after.is_some_and(|after| point.position <= after));
-        !publication.except.contains(&self.connection)
-            && !is_seen()
-            && publication.duplicate_key.is_none_or(|key| self.outbox.note_first(key))
+        !publication.excepts(self.connection) && !is_seen() && publication.duplicate_key.is_none_or(|key| self.outbox.note_first(key))
     }
 
     /// The bytes of a publication under the id of its own stream, where that has one.

@@ -27,8 +27,10 @@ use crate::{
     config::Config,
     protocol::{
         Command, ConnectionId, Encoding, ErrorCode, Event, Publication, Reference, Reply, RoomName, Target, UserName,
+        dialect::Control,
         engineio::Carrier,
         gossip::{NodeChannel, Subject},
+        socketio::Namespace,
         wire::Heartbeat,
     },
 };
@@ -197,13 +199,32 @@ impl Greeting {
     }
 }
 
-/// Registry → connection: the application makes you a member of this room, or a member no more.
+/// Registry → connection: the application wants this of you.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Summon {
-    pub room: RoomName,
-    pub is_member: bool,
+pub enum Summon {
+    /// Be a member of this room.
+    Enter(RoomName),
+    /// Be a member no more.
+    Leave(RoomName),
+    /// Disconnect this namespace.
+    Quit(Namespace),
 }
+
+/// Connection → registry: a namespace of Socket.IO is connected, and its events are spelled so; or it is no more. Answers when
+/// what is emitted to all of it is listened to.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Attend {
+    pub connection: ConnectionId,
+    pub namespace: Namespace,
+    pub encoding: Option<Encoding>,
+}
+
+/// Bridge → registry, by `try_send` only: a publisher of python-socketio wants this of its clients.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Steer(pub Control);
 
 /// Connection → registry → groups: this Socket.IO connection is carried by a WebSocket now.
 #[derive(Debug, Clone, Copy, Message)]

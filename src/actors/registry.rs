@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
+    attendance::Attendance,
     client::Client,
     gaps::Gap,
     group::GroupOptions,
@@ -58,6 +59,8 @@ pub struct RegistryParts {
     pub bridge: Bridge,
     pub metrics: Metrics,
     pub lifeline: Option<Lifeline>,
+    /// Who is where, for the bridge.
+    pub attendance: Attendance,
 }
 
 pub struct RoomRegistry {
@@ -156,13 +159,14 @@ impl RoomRegistry {
         let worker = client.worker.clone();
         if !is_known {
             let user = client.identity.user.clone();
+            self.parts.attendance.note(connection, &target, true);
             self.note_presence(user.as_ref(), &target, true, ctx);
         }
         let options = self.group_options(&target);
         let hall = match self.halls.entry(target.clone()) {
             Entry::Occupied(hall) => hall.into_mut(),
             Entry::Vacant(vacant) => {
-                gauge(&self.parts.metrics, &target).inc();
+                gauge(&self.parts.metrics, &target).map(Gauge::inc);
                 vacant.insert(Hall::default())
             }
         };
@@ -205,6 +209,7 @@ impl RoomRegistry {
         let (capacity, overflow) = match target {
             Target::Room(room) => (mailbox.room, self.parts.config.rule_for(room).overflow),
             Target::User(_) => (mailbox.user, None),
+            Target::Namespace(_) => (mailbox.room, None),
         };
         GroupOptions {
             mailbox: capacity,
@@ -262,6 +267,7 @@ impl RoomRegistry {
             let Some(client) = self.connections.get_mut(connection) else { continue };
             if client.forget(target) {
                 let user = client.identity.user.clone();
+                self.parts.attendance.note(*connection, target, false);
                 self.note_presence(user.as_ref(), target, false, ctx);
             }
         }
@@ -279,12 +285,12 @@ impl RoomRegistry {
     fn end_group(&mut self, target: &Target, worker: usize) {
         self.parts.bridge.unsubscribe.do_send(Unsubscribe { target: target.clone(), worker });
         if self.halls.get(target).is_some_and(Hall::is_closed) {
-            gauge(&self.parts.metrics, target).dec();
+            gauge(&self.parts.metrics, target).map(Gauge::dec);
             self.halls.remove(target);
         }
     }
 
-    fn exit(&mut self, worker: usize, target: Target, order: RemoveMember) {
+    pub(super) fn exit(&mut self, worker: usize, target: Target, order: RemoveMember) {
         if let Some(hall) = self.halls.get_mut(&target)
             && hall.leave(worker, order)
         {
@@ -311,16 +317,18 @@ impl RoomRegistry {
             return false;
         }
         let (worker, user) = (client.worker.index, client.identity.user.clone());
+        self.parts.attendance.note(order.connection, &target, false);
         self.note_presence(user.as_ref(), &target, false, ctx);
         self.exit(worker, target, order);
         true
     }
 }
 
-fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> &'a Gauge {
+fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> Option<&'a Gauge> {
     match target {
-        Target::Room(_) => metrics.rooms(),
-        Target::User(_) => metrics.users(),
+        Target::Room(_) => Some(metrics.rooms()),
+        Target::User(_) => Some(metrics.users()),
+        Target::Namespace(_) => None,
     }
 }
 
@@ -355,6 +363,7 @@ impl Handler<Connect> for RoomRegistry {
                 worker,
                 has_user: false,
                 rooms: SmallVec::new(),
+                namespaces: Vec::new(),
                 first: None,
                 positions: None,
             },
@@ -424,8 +433,9 @@ impl Handler<ConnectionEnded> for RoomRegistry {
         let Some(client) = self.connections.remove(&fact.connection) else { return };
         // Of what it was to be told, nothing is said: `tell_gaps` finds it gone.
         for target in client.targets() {
-            self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
             let connection = fact.connection;
+            self.parts.attendance.note(connection, &target, false);
+            self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
             self.exit(client.worker.index, target, RemoveMember { connection, farewell: None, unsaid: None });
         }
     }

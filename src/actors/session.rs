@@ -206,10 +206,17 @@ impl Handler<Move> for Connection {
 impl Handler<Summon> for Connection {
     type Result = ();
 
-    fn handle(&mut self, Summon { room, is_member }: Summon, ctx: &mut Context<Self>) {
-        match is_member {
-            true => self.join((room, None), Reference::default(), true, ctx),
-            false => self.leave(room, Reference::default(), ctx),
+    fn handle(&mut self, order: Summon, ctx: &mut Context<Self>) {
+        match order {
+            Summon::Enter(room) => self.join((room, None), Reference::default(), true, ctx),
+            Summon::Leave(room) => self.leave(room, Reference::default(), ctx),
+            Summon::Quit(namespace) => {
+                let mut received = Vec::new();
+                if let Some(wire) = self.socket_io() {
+                    wire.quit(&namespace, &mut received);
+                }
+                self.act(received, ctx);
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ impl Connection {
     /// Connects a namespace, as a session that goes on where all is there that its client missed.
     pub(super) fn recover(&mut self, candidate: Candidate, ctx: &mut Context<Self>) {
         let (Some(recoveries), Some((name, offset))) = (self.recoveries().cloned(), candidate.auth.recovery.clone()) else {
-            return self.accept(candidate, None, ctx);
+            return self.welcome(candidate, None, ctx);
         };
         let (connection, registry) = (self.parts.id, self.parts.options.registry.clone());
         let (user, namespace) = (self.parts.identity.user.clone(), candidate.request.namespace.clone());
@@ -48,7 +48,16 @@ impl Connection {
             let is_whole = registry.send(question).await.unwrap_or(false);
             is_whole.then_some(Recovered { name, rooms, offset })
         };
-        ctx.spawn(recovered.into_actor(self).map(|recovered, connection, ctx| connection.accept(candidate, recovered, ctx)));
+        ctx.spawn(recovered.into_actor(self).map(|recovered, connection, ctx| connection.welcome(candidate, recovered, ctx)));
+    }
+
+    /// Where publishers may emit to all of a namespace, it is listened to before its client is told that it is connected.
+    fn welcome(&mut self, candidate: Candidate, recovered: Option<Recovered>, ctx: &mut Context<Self>) {
+        if !self.parts.options.hears_namespaces {
+            return self.accept(candidate, recovered, ctx);
+        }
+        let (namespace, shows_ids) = (candidate.request.namespace.clone(), self.shows_ids(&candidate));
+        self.attend(namespace, shows_ids, |connection, ctx| connection.accept(candidate, recovered, ctx), ctx);
     }
 
     fn accept(&mut self, candidate: Candidate, recovered: Option<Recovered>, ctx: &mut Context<Self>) {

@@ -288,6 +288,7 @@ impl Policy {
                 drain: config.server.drain,
                 connect_timeout: config.socketio.connect_timeout,
                 recoveries: config.socketio.recovery.then(|| common.recoveries.clone()),
+                hears_namespaces: config.hears_namespaces(),
                 users: common.users.clone(),
                 max_per_user: config.server.max_connections_per_user,
             })

@@ -21,6 +21,8 @@ use super::{
 pub enum Target {
     Room(RoomName),
     User(UserName),
+    /// Everyone on Socket.IO in this namespace.
+    Namespace(socketio::Namespace),
 }
 
 impl From<RoomName> for Target {
@@ -32,6 +34,12 @@ impl From<RoomName> for Target {
 impl From<UserName> for Target {
     fn from(user: UserName) -> Self {
         Self::User(user)
+    }
+}
+
+impl From<socketio::Namespace> for Target {
+    fn from(namespace: socketio::Namespace) -> Self {
+        Self::Namespace(namespace)
     }
 }
 
@@ -76,7 +84,7 @@ pub struct Publication {
     pub point: Option<Point>,
     /// The id that a client shows to resume after this event, where its stream has no other room with history.
     pub resume_id: Option<Box<str>>,
-    /// Connections that are not to get it: the publisher's choice.
+    /// Connections that are not to get it, in order: the publisher's choice.
     pub except: SmallVec<[ConnectionId; 1]>,
     /// Equal on the publications of one event that was addressed to several rooms or users, so that a connection in two of
     /// them takes it once.
@@ -102,6 +110,17 @@ impl Publication {
     pub fn place(&mut self, point: Point) {
         self.point = Some(point);
         self.resume_id = Some(point.id());
+    }
+
+    /// Leaves these connections out.
+    pub fn leave_out(&mut self, connections: impl Iterator<Item = ConnectionId>) {
+        self.except = connections.collect();
+        self.except.sort_unstable();
+    }
+
+    /// Whether a connection is left out. Those of whole rooms may be many.
+    pub fn excepts(&self, connection: ConnectionId) -> bool {
+        self.except.binary_search(&connection).is_ok()
     }
 
     /// True where every connection of an encoding gets it, and gets the same bytes.

@@ -12,7 +12,7 @@ use super::{
     publication::Encoding,
     socketio::{Namespace, Revision},
     socketio_echo, socketio_legacy,
-    socketio_session::{ConnectRequest, Limits, Received as SessionReceived, Session, SessionError, Terms},
+    socketio_session::{ConnectRequest, Departure, Limits, Received as SessionReceived, Session, SessionError, Terms},
     websocket::{self, Decoder, Message},
     wire::Received,
 };
@@ -163,7 +163,7 @@ impl SocketIoWire {
                 out.extend(outcome.packets.into_iter().map(Received::Answer));
                 out.extend(outcome.commands.into_iter().map(Received::Command));
             }
-            Ok(SessionReceived::Left(commands)) => out.extend(commands.into_iter().map(Received::Due)),
+            Ok(SessionReceived::Left(departure)) => depart(departure, out),
             Ok(SessionReceived::Closed) => out.push(Received::Close(CloseReason::Gone, Some(self.parting(CloseReason::Gone)))),
         }
     }
@@ -202,6 +202,14 @@ impl SocketIoWire {
     pub fn catch_up(&mut self, namespace: &Namespace, out: &mut Vec<Received>) {
         while let Some(received) = self.session.next_early(namespace) {
             self.act(Ok(received), out);
+        }
+    }
+
+    /// The application disconnects a namespace.
+    pub fn quit(&mut self, namespace: &Namespace, out: &mut Vec<Received>) {
+        if let Some((packet, departure)) = self.session.quit(namespace) {
+            depart(departure, out);
+            out.push(Received::Answer(packet));
         }
     }
 
@@ -256,6 +264,11 @@ impl SocketIoWire {
             Revision::V1 => |bytes| framed(bytes, socketio_legacy::frames),
         }
     }
+}
+
+fn depart(Departure { namespace, leaves }: Departure, out: &mut Vec<Received>) {
+    out.extend(leaves.into_iter().map(Received::Due));
+    out.extend(namespace.map(Received::NamespaceLeft));
 }
 
 /// A frame's first byte has the FIN bit and an opcode. A unit starts with a digit or a letter, or in protocol 1 with the

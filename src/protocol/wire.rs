@@ -12,8 +12,8 @@ use super::{
     names::RoomName,
     native,
     notice::Notice,
-    publication::Encoding,
-    socketio::{Spelling, encode::id_argument},
+    publication::{Encoding, Target},
+    socketio::{Namespace, Spelling, encode::id_argument},
     socketio_session::ConnectRequest,
     socketio_wire::SocketIoWire,
     sse,
@@ -58,6 +58,8 @@ pub enum Received {
     Due(Command),
     /// A Socket.IO client wants to connect a namespace: decide.
     Namespace(ConnectRequest),
+    /// It has left one.
+    NamespaceLeft(Namespace),
     /// To be sent back as it is: a pong, an error.
     Answer(Bytes),
     /// The conversation is over; these bytes, if any, are the last.
@@ -216,6 +218,18 @@ fn refuse(refused: native::Refused, malformed: &mut u8) -> Received {
 }
 
 impl Encoding {
+    /// The hub's word about a room, a user or a namespace to every client of this encoding there, if it has one for it.
+    pub fn reply_in(self, target: &Target, reply: &Reply) -> Option<Bytes> {
+        match (self, target) {
+            (Self::SocketIo { revision, carrier, .. }, Target::Namespace(namespace)) => {
+                let notice = Notice::of(reply)?;
+                let spelling = Spelling { revision, carrier };
+                Some(spelling.event(&namespace.as_str()[1..], notice.event_name(), &[notice.to_json()]))
+            }
+            _ => self.reply(reply),
+        }
+    }
+
     /// The hub's word to every client of this encoding, if it has one for it.
     pub fn reply(self, reply: &Reply) -> Option<Bytes> {
         match self {

@@ -50,6 +50,7 @@ fn options(house: &House) -> Arc<ConnectionOptions> {
         drain: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(45),
         recoveries: None,
+        hears_namespaces: false,
         users: Tally::default(),
         max_per_user: 0,
     })

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use callboard::{
     actors::{
         Outbox, RoomRegistry,
+        attendance::Attendance,
         messages::{
             BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Refusal, Replay, Replayed, Subscribe, Tell, TellNodes,
             Unsubscribe,
@@ -395,6 +396,7 @@ impl House {
             node: 1,
             metrics: metrics.clone(),
             lifeline,
+            attendance: Attendance::default(),
         };
         Self { registry: RoomRegistry::new(parts).start(), metrics, answering, seen }
     }

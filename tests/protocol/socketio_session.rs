@@ -6,7 +6,7 @@ use callboard::protocol::{
     engineio::{Carrier, Packet},
     socketio::{Namespace, Revision},
     socketio_legacy,
-    socketio_session::{Limits, MAX_EARLY, MAX_NAMESPACES, NamespacedEvent, Outcome, Received, Session, SessionError, Terms},
+    socketio_session::{Departure, Limits, MAX_EARLY, MAX_NAMESPACES, NamespacedEvent, Outcome, Received, Session, SessionError, Terms},
     websocket,
 };
 use proptest::prelude::*;
@@ -340,7 +340,7 @@ fn leaving_a_namespace_leaves_its_rooms_and_late_replies_fall_away() {
     let mut session = session(Revision::V5, &["/", "/chat"]);
     let joins = perform(&mut session, r#"2/chat,1["subscribe","a","b"]"#).commands;
     session.reply(&granted(&joins[0]));
-    let Ok(Received::Left(leaves)) = text(&mut session, "1/chat,") else { panic!("not left") };
+    let Ok(Received::Left(Departure { leaves, .. })) = text(&mut session, "1/chat,") else { panic!("not left") };
     let mut left: Vec<_> =
         leaves.iter().map(|leave| matches!(leave, Command::Leave { room, .. } if room.as_str().starts_with("chat/"))).collect();
     left.dedup();

@@ -2,6 +2,8 @@
 //! clients, and the real ones under Node and Python.
 
 mod clients;
+mod early;
+mod emitter;
 mod engine;
 mod hostile;
 mod identity;

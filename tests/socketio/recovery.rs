@@ -2,14 +2,12 @@
 
 use std::process::Command;
 
-use super::support::{Hub, Socket};
+use super::support::{Hub, Socket, installed};
 
 const RECOVERY: (&str, &str) = ("CALLBOARD_SOCKETIO__RECOVERY", "true");
 
 fn act_as_page(manner: &str, settings: &[(&str, &str)]) {
-    if std::env::var_os("CALLBOARD_TEST_NODE_MODULES").is_none() {
-        return eprintln!("skipped: CALLBOARD_TEST_NODE_MODULES is not set");
-    }
+    installed("CALLBOARD_TEST_NODE_MODULES");
     let hub = Hub::start(settings);
     for transport in ["websocket", "polling", "polling,websocket"] {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/socketio/clients/recovery.cjs");

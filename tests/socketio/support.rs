@@ -1,8 +1,9 @@
 //! A hub in a process of its own, and what raw clients need: requests over plain sockets, and WebSockets.
 
 use std::{
+    ffi::OsString,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
@@ -28,6 +29,11 @@ pub struct Answer {
     pub bytes: Vec<u8>,
 }
 
+/// What `scripts/test` has installed.
+pub fn installed(variable: &str) -> OsString {
+    std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: ./scripts/test installs the client packages and sets it"))
+}
+
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
     command.current_dir(env!("CARGO_TARGET_TMPDIR")).env_remove("REDIS_URL");
@@ -36,10 +42,12 @@ pub fn command() -> Command {
 
 impl Hub {
     pub fn start(settings: &[(&str, &str)]) -> Self {
-        let mut process = command()
+        Self::launch(command().env("CALLBOARD_BROKER__RESP", "").envs(settings.iter().copied()))
+    }
+
+    fn launch(command: &mut Command) -> Self {
+        let mut process = command
             .env("CALLBOARD_SERVER__BIND", r#"["127.0.0.1:0"]"#)
-            .env("CALLBOARD_BROKER__RESP", "")
-            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -49,6 +57,15 @@ impl Hub {
         stdout.read_line(&mut first).expect("the hub says where it listens");
         let address = first.trim().rsplit_once("http://").expect("an address").1.to_owned();
         Self { process, _stdout: stdout, address }
+    }
+
+    /// With this configuration; publishers find the hub's own broker at the port.
+    pub fn configured(config: &str) -> (Self, u16) {
+        let resp = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let path = format!("{}/socketio-{resp}.toml", env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(&path, config).expect("a file for the configuration");
+        let broker = format!("127.0.0.1:{resp}");
+        (Self::launch(command().args(["serve", "--config", &path]).env("CALLBOARD_BROKER__RESP", broker)), resp)
     }
 
     pub fn url(&self) -> String {

@@ -26,6 +26,7 @@ pub fn event_bytes(publication: &Publication, spelling: Spelling, namespace_leng
     let prefix = match &publication.target {
         Target::Room(room) => room.as_str().get(..usize::from(namespace_length)).unwrap_or_default(),
         Target::User(_) => "",
+        Target::Namespace(namespace) => &namespace.as_str()[1..],
     };
     let event = &publication.event;
     let is_binary = (1..=MAX_ATTACHMENTS).contains(&event.attachments.len()) && spelling.revision != Revision::V1;

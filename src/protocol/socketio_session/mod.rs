@@ -88,10 +88,18 @@ pub enum Received {
     Connect(ConnectRequest),
     /// Hand it to [`Session::perform`].
     Event(NamespacedEvent),
-    /// The client left a namespace; these take it out of the namespace's rooms.
-    Left(Vec<Command>),
+    /// The client left a namespace.
+    Left(Departure),
     /// The client said goodbye.
     Closed,
+}
+
+/// A client has left a namespace.
+#[derive(Debug)]
+pub struct Departure {
+    pub namespace: Option<Namespace>,
+    /// These take it out of the namespace's rooms.
+    pub leaves: Vec<Command>,
 }
 
 /// A client wants to connect a namespace.
@@ -197,6 +205,11 @@ impl Session {
     /// How events of the root namespace are spelled, once it is connected on such terms.
     pub const fn root_encoding(&self, shows_ids: bool) -> Encoding {
         self.encoding_of(0, shows_ids)
+    }
+
+    /// How events to all of a namespace are spelled, once it is connected on such terms.
+    pub fn namespace_encoding(&self, namespace: &Namespace, shows_ids: bool) -> Encoding {
+        self.encoding_of(namespace.prefix_length(), shows_ids)
     }
 
     const fn encoding_of(&self, namespace_length: u8, shows_ids: bool) -> Encoding {
@@ -382,10 +395,16 @@ impl Session {
     }
 
     /// Forgets a socket, its rooms and the answers it waits for.
-    fn leave(&mut self, socket: u32) -> Vec<Command> {
-        self.sockets.close(socket);
+    fn leave(&mut self, socket: u32) -> Departure {
+        let namespace = self.sockets.close(socket);
         self.calls.forget(socket);
-        self.memberships.leave_all(socket)
+        Departure { namespace, leaves: self.memberships.leave_all(socket) }
+    }
+
+    /// The application disconnects a namespace: what its client is told, and what follows.
+    pub fn quit(&mut self, namespace: &Namespace) -> Option<(Bytes, Departure)> {
+        let number = self.sockets.connected().find(|socket| socket.namespace == *namespace)?.number;
+        Some((self.spelling.disconnected(&namespace.as_str()[1..]), self.leave(number)))
     }
 
     /// The last packets before the transport is closed for this reason. Told `disconnect`, a client stays away; told nothing,

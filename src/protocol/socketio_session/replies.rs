@@ -100,11 +100,13 @@ impl Session {
 
     /// One notice for each namespace that has one of the rooms; the user's own events are the root namespace's.
     fn gap(&self, rooms: &[RoomName], user: bool, reason: GapReason, dropped: Option<u64>) -> Packets {
+        let rooms_named = rooms;
         let notice = |socket: &Socket| {
             let rooms = rooms.iter().filter(|room| self.owner_of(room).is_some_and(|owner| owner.number == socket.number));
             let names: Vec<&str> = rooms.filter_map(|room| socket.namespace.client_room(room)).collect();
             let is_users = user && socket.namespace.is_root();
-            if names.is_empty() && !is_users {
+            let is_everyones = rooms_named.is_empty() && !user;
+            if names.is_empty() && !is_users && !is_everyones {
                 return None;
             }
             let mut notice = json!({ "rooms": names, "reason": reason.as_str() });

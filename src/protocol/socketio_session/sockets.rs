@@ -147,7 +147,8 @@ impl Sockets {
         self.open.len() < before
     }
 
-    pub fn close(&mut self, number: u32) {
-        self.open.retain(|socket| socket.number != number);
+    pub fn close(&mut self, number: u32) -> Option<Namespace> {
+        let place = self.open.iter().position(|socket| socket.number == number)?;
+        Some(self.open.remove(place).namespace)
     }
 }
