@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use callboard::protocol::{
-    CloseReason, Command, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, UserName,
+    CloseReason, Command, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target, UserName,
     engineio::{Carrier, Packet},
     socketio::{Namespace, Revision},
     socketio_legacy,
@@ -367,6 +367,17 @@ fn a_room_is_seen_through_the_namespace_that_joined_it() {
     assert!(outcome.commands.is_empty());
     let server_side = Reply::Joined { room: room("chat/b"), id: None, reference: Reference(None) };
     assert_eq!(session.reply(&server_side).to_vec(), frames(&[r#"42/chat,["joined","b"]"#]));
+}
+
+#[test]
+fn a_gap_in_what_is_emitted_to_all_of_a_namespace_names_no_room() {
+    let mut session = session(Revision::V5, &["/", "/chat"]);
+    let gap = Reply::Gap { rooms: Vec::new(), user: false, reason: GapReason::BrokerLost, dropped: None };
+    let told = r#"["callboard:gap",{"reason":"broker_lost","rooms":[]}]"#;
+    assert_eq!(session.reply(&gap).to_vec(), frames(&[&format!("42{told}"), &format!("42/chat,{told}")]));
+    let chat = Namespace::parse("/chat").unwrap();
+    let spelled = session.namespace_encoding(&chat, false).reply_in(&Target::Namespace(chat), &gap);
+    assert_eq!(spelled, Some(websocket::text(r#"42/chat,["callboard:gap",{"rooms":[],"reason":"broker_lost"}]"#)));
 }
 
 #[test]

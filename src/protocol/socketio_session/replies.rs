@@ -100,12 +100,12 @@ impl Session {
 
     /// One notice for each namespace that has one of the rooms; the user's own events are the root namespace's.
     fn gap(&self, rooms: &[RoomName], user: bool, reason: GapReason, dropped: Option<u64>) -> Packets {
-        let rooms_named = rooms;
+        // What was emitted to all of a namespace has no room to name.
+        let is_everyones = rooms.is_empty() && !user;
         let notice = |socket: &Socket| {
             let rooms = rooms.iter().filter(|room| self.owner_of(room).is_some_and(|owner| owner.number == socket.number));
             let names: Vec<&str> = rooms.filter_map(|room| socket.namespace.client_room(room)).collect();
             let is_users = user && socket.namespace.is_root();
-            let is_everyones = rooms_named.is_empty() && !user;
             if names.is_empty() && !is_users && !is_everyones {
                 return None;
             }
