@@ -4,6 +4,8 @@
 mod clients;
 mod conformance;
 mod drain;
+mod early;
+mod emitter;
 mod engine;
 mod hostile;
 mod identity;
@@ -12,6 +14,7 @@ mod official;
 mod origins;
 mod polling;
 mod proxies;
+mod recovery;
 mod support;
 mod tls;
 

@@ -35,6 +35,13 @@ impl Hub {
         Self { node, address }
     }
 
+    /// With this configuration; publishers find the hub's own broker at the port.
+    pub fn configured(config: &str) -> (Self, u16) {
+        let node = hub::Setup::new(config).start();
+        let resp = node.resp;
+        (Self::of(node), resp)
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
