@@ -17,8 +17,9 @@ use super::{
     histogram::Histogram,
     link::Link,
     process::{Cpu, Sample},
+    progress::{Progress, share},
     publisher::{Pace, Published, Publisher, Shared},
-    report::{ConnectFigures, Faults, LatencyFigures, MemoryFigures, Progress, Report, Traffic},
+    report::{ConnectFigures, Faults, GrowthFigures, LatencyFigures, MemoryFigures, Report, Traffic},
     sample, seconds,
 };
 
@@ -32,9 +33,16 @@ pub fn run(bench: &Bench<'_>) -> Result<Report, BenchError> {
     let mut crowd = bench.crowd()?;
     let before = bench.sample_server()?;
     let connecting = Instant::now();
-    crowd.open(bench.connections(), |ready| progress.show(&format!("connected {ready} of {}", args.connections)))?;
+    let everyone = bench.connections() + args.never_readers as usize;
+    crowd.open(everyone, |ready| progress.show(share(ready, everyone), || format!("connected {ready} of {everyone}")))?;
     let connect_time = connecting.elapsed();
     let connected = bench.sample_server()?;
+    for place in bench.connections()..everyone {
+        crowd.deafen(place)?;
+    }
+    if !args.closed_loop {
+        crowd.gather_most()?;
+    }
 
     let mut traffic = Running::start(bench)?;
     traffic.run_for(seconds(args.warm_up_seconds), &mut crowd, &mut progress, "warming up")?;
@@ -47,8 +55,9 @@ pub fn run(bench: &Bench<'_>) -> Result<Report, BenchError> {
     progress.clear();
 
     let mut report = Report::new(args);
-    report.connects = Some(ConnectFigures::new(args.connections.into(), connect_time, cpu(before, connected)));
-    report.memory = before.zip(connected).map(|(before, after)| vec![MemoryFigures::new(&before, &after, None, args.connections)]);
+    report.connects = Some(ConnectFigures::new(everyone as u64, connect_time, cpu(before, connected)));
+    report.memory = before.zip(connected).map(|(before, after)| vec![MemoryFigures::new(&before, &after, None, everyone)]);
+    report.growth = connected.zip(end.server).map(|(connected, end)| GrowthFigures::new(&connected, &end));
     report.latency_us = LatencyFigures::new(&latency);
     report.publisher_late_us = LatencyFigures::new(&published.lateness);
     report.traffic = Some(Traffic::new(start.published, end.published, start.delivered, end.delivered, end.at - start.at));
@@ -132,7 +141,8 @@ impl Running {
                 permits.give_if_all_arrived(&self.shared, crowd.tally.delivered);
             }
             crowd.turn(left.min(TURN))?;
-            progress.show(&format!("{what}: {:.0} s left, {} delivered", left.as_secs_f64(), crowd.tally.delivered));
+            let done = 1.0 - left.as_secs_f64() / length.as_secs_f64();
+            progress.show(done, || format!("{what}: {:.0} s left, {} delivered", left.as_secs_f64(), crowd.tally.delivered));
             if self.publisher.is_finished() || self.is_stalled(crowd) {
                 break;
             }
@@ -151,15 +161,22 @@ impl Running {
     /// Stops publishing and receives until all has arrived, or nothing more comes.
     fn finish(mut self, crowd: &mut Crowd<'_>, progress: &mut Progress) -> Result<Published, BenchError> {
         self.shared.stop.store(true, SeqCst);
-        while !self.publisher.is_finished() || crowd.tally.delivered < self.shared.expected.load(SeqCst) {
+        loop {
+            let (delivered, expected) = (crowd.tally.delivered, self.shared.expected.load(SeqCst));
+            if self.publisher.is_finished() && delivered >= expected {
+                break;
+            }
             if self.is_stalled(crowd) && self.publisher.is_finished() {
                 break;
             }
             crowd.turn(TURN)?;
-            progress.show("waiting for the last deliveries");
+            progress.show(share(delivered as usize, expected as usize), || "waiting for the last deliveries".into());
         }
-        // Doubles come after what they double: one more look.
-        crowd.turn(TURN)?;
+        // Doubles come after what they double: one more look at all.
+        let end = Instant::now() + TURN;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            crowd.turn(left)?;
+        }
         match self.publisher.join() {
             Ok(result) => result.map_err(BenchError::Publish),
             Err(panic) => std::panic::resume_unwind(panic),

@@ -1,8 +1,8 @@
 //! `callboard bench`: subscribers by the thousand on one thread, a publisher beside them, and exact books of what arrived.
 //!
-//! - [`crowd`] and [`subscriber`] receive; [`wire`] is as much of the protocols as they need; [`ledger`] keeps the books.
+//! - [`crowd`], [`readiness`] and [`subscriber`] receive; [`wire`] is as much of the protocols as they need; [`ledger`] keeps the books.
 //! - [`publisher`] and [`link`] send; [`streams`] names the rooms or users, [`marker`] numbers the events.
-//! - [`fanout`] and [`churn`] are the modes; [`process`], [`histogram`] and [`report`] say what it cost.
+//! - [`fanout`] and [`churn`] are the modes; [`process`], [`histogram`], [`report`] and [`progress`] say what it cost.
 //!
 //! Nothing here uses the rest of the hub, not even its codecs: a fault of theirs must not cancel itself out.
 
@@ -14,7 +14,9 @@ mod ledger;
 mod link;
 mod marker;
 mod process;
+mod progress;
 mod publisher;
+mod readiness;
 mod report;
 mod streams;
 mod subscriber;
@@ -47,6 +49,9 @@ pub struct BenchArgs {
     /// How many subscribers
     #[arg(long, short = 'n', default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
+    /// Further subscribers that never read, from when all are connected (--mode fanout)
+    #[arg(long, default_value_t = 0)]
+    pub never_readers: u32,
     /// Rooms they are dealt out to
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub rooms: u32,
@@ -56,7 +61,8 @@ pub struct BenchArgs {
     /// HS256 secret that the users' tokens are signed with
     #[arg(long)]
     pub jwt_secret: Option<String>,
-    /// Where to publish: redis://host:port (the embedded broker's RESP port too) or http://host:port/api/publish
+    /// Where to publish: redis://host:port (the embedded broker's RESP port too) or http://host:port/api/publish. With `{name}` in
+    /// an HTTP path, the room's or user's name stands there and the body is the bare data
     #[arg(long, default_value = "redis://127.0.0.1:6380")]
     pub via: Via,
     /// Key of the publish API
@@ -74,6 +80,9 @@ pub struct BenchArgs {
     /// Bytes of an event's data
     #[arg(long, default_value_t = 256, value_parser = payload_size)]
     pub size: usize,
+    /// Lost events are counted but are no error: for loads that are meant to be too much
+    #[arg(long)]
+    pub allow_loss: bool,
     /// Length of the measured window
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub seconds: f64,
@@ -135,6 +144,7 @@ pub enum BenchError {
 
 /// Runs a measurement and prints its report. Deliveries that are lost, doubled or out of order are an error, after the report.
 pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
+    let allow_loss = args.allow_loss;
     // A thread of its own: the crowd's poll is not the runtime's.
     let measured = tokio::task::spawn_blocking(move || {
         let report = measure(&args)?;
@@ -145,7 +155,7 @@ pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
         Ok(result) => result?,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
-    match report.faults() {
+    match report.faults(allow_loss) {
         0 => Ok(()),
         faults => Err(BenchError::Inexact(faults)),
     }
@@ -184,8 +194,8 @@ impl<'a> Bench<'a> {
 
     fn crowd(&self) -> Result<Crowd<'_>, BenchError> {
         let args = self.args;
-        let terms = Terms { wire: args.wire, for_users: args.users.is_some(), size: args.size, origin: self.origin };
-        Crowd::new(self.server, &self.streams, terms).map_err(BenchError::Poll)
+        let terms = Terms { wire: args.wire, streams: &self.streams, size: args.size, origin: self.origin };
+        Crowd::new(self.server, terms).map_err(BenchError::Poll)
     }
 
     fn connections(&self) -> usize {
