@@ -24,8 +24,6 @@ use super::{
 };
 
 const TURN: Duration = Duration::from_millis(100);
-/// Without a delivery for so long, what is missing counts as lost.
-const DELIVERY_PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn run(bench: &Bench<'_>) -> Result<Report, BenchError> {
     let args = bench.args;
@@ -100,6 +98,7 @@ struct Running {
     permits: Option<Permits>,
     delivered: u64,
     last_delivery: Instant,
+    patience: Duration,
 }
 
 /// The closed loop's other half: lets the publisher go on when everything has arrived.
@@ -130,7 +129,7 @@ impl Running {
             shared: shared.clone(),
         };
         let publisher = thread::spawn(move || publisher.run());
-        Ok(Self { shared, publisher, permits, delivered: 0, last_delivery: Instant::now() })
+        Ok(Self { shared, publisher, permits, delivered: 0, last_delivery: Instant::now(), patience: seconds(args.patience_seconds) })
     }
 
     /// Receives for so long, or until the publisher or the deliveries have come to an end.
@@ -155,7 +154,7 @@ impl Running {
         if crowd.tally.delivered > self.delivered || all_arrived {
             (self.delivered, self.last_delivery) = (crowd.tally.delivered, Instant::now());
         }
-        self.last_delivery.elapsed() > DELIVERY_PATIENCE
+        self.last_delivery.elapsed() > self.patience
     }
 
     /// Stops publishing and receives until all has arrived, or nothing more comes.

@@ -89,6 +89,9 @@ pub struct BenchArgs {
     /// Traffic before the window
     #[arg(long, default_value_t = 2.0, value_parser = positive)]
     pub warm_up_seconds: f64,
+    /// Without a delivery for so long, what is missing counts as lost
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub patience_seconds: f64,
     /// Local process of the server, for its CPU and memory
     #[arg(long)]
     pub pid: Option<u32>,
