@@ -18,10 +18,10 @@ tcp_user_timeout = "5m"
 connection = 16
 overflow = "drop-oldest"
 "#;
-const SCRIPTS: u64 = 60;
+const SCRIPTS: u64 = 40;
 const EVENTS_OF_A_SCRIPT: u64 = 250;
 const PAYLOAD_BYTES: usize = 4096;
-/// Far below the 60 MiB that go by, far above what the bounds above allow.
+/// Far below the 40 MiB that go by, far above what the bounds above allow.
 const CEILING: f64 = 24e6;
 const MEMBERS: u64 = 2;
 

@@ -15,6 +15,7 @@ use super::{
     histogram::Histogram,
     readiness::{Arrival, Readiness},
     subscriber::{Stage, Subscriber, Terms},
+    transport::Endpoint,
 };
 
 /// Connections from one source address, of the 28,232 ports that Linux hands out by default. Near their end the kernel searches
@@ -49,7 +50,7 @@ pub struct Tally {
 }
 
 pub struct Crowd<'a> {
-    server: SocketAddr,
+    endpoint: Endpoint,
     terms: Terms<'a>,
     /// The sockets that wake this thread.
     awaited: Readiness,
@@ -67,9 +68,9 @@ pub struct Crowd<'a> {
 }
 
 impl<'a> Crowd<'a> {
-    pub fn new(server: SocketAddr, terms: Terms<'a>) -> io::Result<Self> {
+    pub fn new(endpoint: Endpoint, terms: Terms<'a>) -> io::Result<Self> {
         Ok(Self {
-            server,
+            endpoint,
             terms,
             awaited: Readiness::new(1024)?,
             // Few at a time, or those that are timed would wait behind them.
@@ -104,10 +105,12 @@ impl<'a> Crowd<'a> {
     /// Starts the connection at a place that is free, or one past the last.
     pub fn start_one(&mut self, place: usize) -> Result<(), BenchError> {
         let source = self.source_address();
-        let mut socket = connect(self.server, source).map_err(|source| BenchError::Connect { server: self.server, source })?;
+        let mut socket =
+            connect(self.endpoint.address, source).map_err(|source| BenchError::Connect { server: self.endpoint.address, source })?;
         self.made += 1;
         self.awaited.add(place, &mut socket).map_err(BenchError::Poll)?;
-        let subscriber = Subscriber::new(socket, self.terms.streams.of_subscriber(place));
+        let transport = self.endpoint.transport(socket).map_err(|source| BenchError::Connect { server: self.endpoint.address, source })?;
+        let subscriber = Subscriber::new(transport, self.terms.streams.of_subscriber(place));
         if place == self.subscribers.len() {
             self.subscribers.push(Some(subscriber));
         } else {
@@ -120,7 +123,7 @@ impl<'a> Crowd<'a> {
     pub fn deafen(&mut self, place: usize) -> Result<(), BenchError> {
         let Some(subscriber) = self.subscribers[place].as_mut() else { return Ok(()) };
         subscriber.stage = Stage::Deaf;
-        self.awaited.remove(&mut subscriber.socket).map_err(BenchError::Poll)
+        self.awaited.remove(subscriber.transport.socket()).map_err(BenchError::Poll)
     }
 
     /// From here on most are read in passing, and only the others are timed: right for traffic at a rate, which does not wait
@@ -131,8 +134,8 @@ impl<'a> Crowd<'a> {
             // Fibonacci hashing: no period that a number of rooms could fall in step with.
             if (place as u32).wrapping_mul(0x9e37_79b1) > u32::MAX / TIMED_ONE_IN {
                 subscriber.is_timed = false;
-                self.awaited.remove(&mut subscriber.socket).map_err(BenchError::Poll)?;
-                self.gathered.add(place, &mut subscriber.socket).map_err(BenchError::Poll)?;
+                self.awaited.remove(subscriber.transport.socket()).map_err(BenchError::Poll)?;
+                self.gathered.add(place, subscriber.transport.socket()).map_err(BenchError::Poll)?;
             }
         }
         Ok(())
@@ -160,7 +163,7 @@ impl<'a> Crowd<'a> {
             let before = subscriber.stage;
             if let Err(source) = advance(subscriber, arrival, &self.terms, &mut self.buffer, &mut self.tally) {
                 if before != Stage::Ready {
-                    return Err(BenchError::Refused { server: self.server, source });
+                    return Err(BenchError::Refused { server: self.endpoint.address, source });
                 }
                 subscriber.stage = Stage::Ended;
                 self.tally.ended += 1;
@@ -193,7 +196,7 @@ impl<'a> Crowd<'a> {
     /// the kernel chooses.
     fn source_address(&self) -> Option<Ipv4Addr> {
         let number = std::process::id().wrapping_mul(ADDRESSES_PER_RUN).wrapping_add(self.made / PER_SOURCE_ADDRESS);
-        (self.server.is_ipv4() && self.server.ip().is_loopback())
+        (self.endpoint.address.is_ipv4() && self.endpoint.address.ip().is_loopback())
             .then(|| Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + 256 + number % 0x00ff_0000))
     }
 }

@@ -1,6 +1,6 @@
 //! `callboard bench`: subscribers by the thousand on one thread, a publisher beside them, and exact books of what arrived.
 //!
-//! - [`crowd`], [`readiness`] and [`subscriber`] receive; [`wire`] is as much of the protocols as they need; [`ledger`] keeps the books.
+//! - [`crowd`], [`readiness`], [`transport`] and [`subscriber`] receive; [`wire`] is as much of the protocols as they need; [`ledger`] keeps the books.
 //! - [`publisher`] and [`link`] send; [`streams`] names the rooms or users, [`marker`] numbers the events.
 //! - [`fanout`] and [`churn`] are the modes; [`process`], [`histogram`], [`report`] and [`progress`] say what it cost.
 //!
@@ -20,11 +20,13 @@ mod readiness;
 mod report;
 mod streams;
 mod subscriber;
+mod transport;
 mod wire;
 
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,7 +34,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use thiserror::Error;
 
-use self::{crowd::Crowd, link::Via, marker::Marker, process::Sample, report::Report, streams::Streams, subscriber::Terms, wire::Wire};
+use self::{
+    crowd::Crowd, link::Via, marker::Marker, process::Sample, report::Report, streams::Streams, subscriber::Terms, transport::Endpoint,
+    wire::Wire,
+};
 
 /// Measure a hub: deliveries, latency, CPU and memory, with loss, doubles and order checked exactly.
 #[derive(Debug, Clone, Args)]
@@ -40,6 +45,9 @@ pub struct BenchArgs {
     /// The server that subscribers connect to
     #[arg(default_value = "http://127.0.0.1:8080")]
     pub server: String,
+    /// PEM file with the root, or the self-signed certificate, of an https server
+    #[arg(long)]
+    pub tls_ca: Option<PathBuf>,
     /// What to measure
     #[arg(long, value_enum, default_value = "fanout")]
     pub mode: Mode,
@@ -121,8 +129,10 @@ pub enum Mode {
 
 #[derive(Debug, Error)]
 pub enum BenchError {
-    #[error("`{0}` is no address of the form http://host:port")]
+    #[error("`{0}` is no address of the form http://host:port, or https://host:port with --tls-ca")]
     Server(String),
+    #[error("can't use the certificates of {file}: {source}")]
+    Certificates { file: PathBuf, source: io::Error },
     #[error("can't resolve {host}: {source}")]
     Resolve { host: String, source: io::Error },
     #[error("can't connect to {server}: {source}")]
@@ -176,6 +186,7 @@ fn measure(args: &BenchArgs) -> Result<Report, BenchError> {
 /// What all modes start from.
 struct Bench<'a> {
     args: &'a BenchArgs,
+    host: String,
     server: SocketAddr,
     streams: Arc<Streams>,
     origin: Instant,
@@ -183,22 +194,36 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(args: &'a BenchArgs) -> Result<Self, BenchError> {
-        let host = args.server.strip_prefix("http://").map(|host| host.trim_end_matches('/'));
-        let host = host.filter(|host| !host.is_empty() && !host.contains('/')).ok_or_else(|| BenchError::Server(args.server.clone()))?;
-        let host = link::with_port(host, 80);
+        let invalid = || BenchError::Server(args.server.clone());
+        let (scheme, host) = args.server.trim_end_matches('/').split_once("://").ok_or_else(invalid)?;
+        let port = match (scheme, &args.tls_ca) {
+            ("http", None) => 80,
+            ("https", Some(_)) => 443,
+            _ => return Err(invalid()),
+        };
+        if host.is_empty() || host.contains('/') {
+            return Err(invalid());
+        }
+        let host = link::with_port(host, port);
         let server = link::resolve(&host).map_err(|source| BenchError::Resolve { host: host.clone(), source })?;
         let run = format!("{:x}", std::process::id());
         let streams = match (args.users, &args.jwt_secret) {
             (Some(users), Some(secret)) => Streams::users(users, run, args.wire, &host, secret)?,
             _ => Streams::rooms(args.rooms, run, args.wire, &host),
         };
-        Ok(Self { args, server, streams: Arc::new(streams), origin: Instant::now() })
+        Ok(Self { args, host, server, streams: Arc::new(streams), origin: Instant::now() })
     }
 
     fn crowd(&self) -> Result<Crowd<'_>, BenchError> {
         let args = self.args;
         let terms = Terms { wire: args.wire, streams: &self.streams, size: args.size, origin: self.origin };
-        Crowd::new(self.server, terms).map_err(BenchError::Poll)
+        let endpoint = match &args.tls_ca {
+            None => Endpoint::plain(self.server),
+            Some(file) => {
+                Endpoint::tls(self.server, &self.host, file).map_err(|source| BenchError::Certificates { file: file.clone(), source })?
+            }
+        };
+        Crowd::new(endpoint, terms).map_err(BenchError::Poll)
     }
 
     fn connections(&self) -> usize {

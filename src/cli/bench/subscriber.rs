@@ -5,12 +5,11 @@ use std::{
     time::Instant,
 };
 
-use mio::net::TcpStream;
-
 use super::{
     crowd::Tally,
     ledger::{Arrival, Ledger},
     streams::Streams,
+    transport::Transport,
     wire::{self, Unit, Wire, parse_head},
 };
 
@@ -39,7 +38,7 @@ pub struct Terms<'a> {
 }
 
 pub struct Subscriber {
-    pub socket: TcpStream,
+    pub transport: Transport,
     pub stage: Stage,
     /// The room or user whose events it expects.
     pub stream: u32,
@@ -51,16 +50,16 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    pub fn new(socket: TcpStream, stream: u32) -> Self {
-        Self { socket, stage: Stage::Connecting, stream, ledger: Ledger::default(), is_timed: true, carry: Vec::new() }
+    pub fn new(transport: Transport, stream: u32) -> Self {
+        Self { transport, stage: Stage::Connecting, stream, ledger: Ledger::default(), is_timed: true, carry: Vec::new() }
     }
 
     /// Sends the handshake once the connection stands. A fresh socket takes these few hundred bytes in one write.
     pub fn send_handshake(&mut self, handshake: &[u8]) -> io::Result<()> {
-        if let Some(error) = self.socket.take_error()? {
+        if let Some(error) = self.transport.socket().take_error()? {
             return Err(error);
         }
-        if self.socket.write(handshake)? != handshake.len() {
+        if self.transport.write(handshake)? != handshake.len() {
             return Err(io::Error::new(io::ErrorKind::WriteZero, "the socket took only a part of the handshake"));
         }
         self.stage = Stage::AwaitingHead;
@@ -71,11 +70,11 @@ impl Subscriber {
     /// again of what comes after it (epoll(7)); only at the end of the stream another is needed to see it.
     pub fn receive(&mut self, at_end: bool, buffer: &mut [u8], terms: &Terms<'_>, tally: &mut Tally) -> io::Result<()> {
         loop {
-            match self.socket.read(buffer) {
+            match self.transport.read(buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(length) => {
                     self.take(&buffer[..length], terms, tally)?;
-                    if length < buffer.len() && !at_end {
+                    if length < buffer.len() && !at_end && self.transport.is_emptied_by_a_short_read() {
                         return Ok(());
                     }
                 }
@@ -154,7 +153,7 @@ impl Subscriber {
 
     /// Sends a frame of a few bytes, for which an idle socket always has room.
     fn answer(&mut self, opcode: u8, body: &[u8]) -> io::Result<()> {
-        self.socket.write_all(&wire::client_frame(opcode, body))
+        self.transport.write_all(&wire::client_frame(opcode, body))
     }
 
     fn confirm(&mut self, tally: &mut Tally) {
@@ -172,6 +171,8 @@ impl Subscriber {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+
+    use mio::net::TcpStream;
 
     use super::*;
     use crate::cli::bench::marker::Marker;
@@ -193,7 +194,7 @@ mod tests {
     fn feed(events: &[(u32, u64)], piece: usize) -> (Subscriber, Tally) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut subscriber = Subscriber { stage: Stage::AwaitingHead, ..Subscriber::new(socket, 7) };
+        let mut subscriber = Subscriber { stage: Stage::AwaitingHead, ..Subscriber::new(Transport::Plain(socket), 7) };
         let streams = streams();
         let terms = Terms { wire: Wire::Sse, streams: &streams, size: SIZE, origin: Instant::now() };
         let mut tally = Tally::default();
