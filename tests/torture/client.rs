@@ -233,9 +233,4 @@ impl Client {
             }
         }
     }
-
-    /// Gives it ids as if it had seen them.
-    pub fn pretend(&self, room: Room, id: &str) {
-        self.remember(room, Some(id.to_owned()));
-    }
 }

@@ -107,7 +107,7 @@ impl Crowd {
     }
 
     fn has_all(&self, published: &Published) -> bool {
-        let tally = self.tally(published, true);
+        let tally = self.add_up(published, true, false);
         tally.due == tally.received
     }
 
@@ -117,13 +117,17 @@ impl Crowd {
 
     /// Adds up all readers' books. A twin takes gap notices for nothing.
     pub fn tally(&self, published: &Published, heeds_gaps: bool) -> Tally {
+        self.add_up(published, heeds_gaps, heeds_gaps)
+    }
+
+    fn add_up(&self, published: &Published, heeds_gaps: bool, is_told: bool) -> Tally {
         let mut tally = Tally::default();
         for client in self.clients.iter().filter(|client| client.plan.reads) {
-            let terms = Terms { resumes: client.plan.can_resume(), heeds_gaps };
             let record = client.record.lock().expect("the record");
             for room in &client.plan.rooms {
+                let terms = Terms { resumes: client.plan.can_resume() && room.keeps(), heeds_gaps };
                 let page = record.check(*room, published, &terms);
-                if heeds_gaps && page.faults() > 0 {
+                if is_told && page.faults() > 0 {
                     eprintln!("{:?} at node {} in {}: {page}\n{}", client.plan.wire, client.plan.home, room.name(), record.story(*room));
                 }
                 tally += page;

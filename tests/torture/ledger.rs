@@ -72,6 +72,18 @@ impl Published {
         self.0.iter().flat_map(|(_, numbers)| numbers).filter(|was_taken| **was_taken).count()
     }
 
+    /// Adds what a publisher did whose numbers begin after `base`. What was never published was never taken.
+    pub fn extend(&mut self, other: Self, base: u32) {
+        for (room, numbers) in other.0 {
+            let place = self.0.iter().position(|(known, _)| *known == room).unwrap_or_else(|| {
+                self.0.push((room, Vec::new()));
+                self.0.len() - 1
+            });
+            self.0[place].1.resize(base as usize, false);
+            self.0[place].1.extend(numbers);
+        }
+    }
+
     fn numbers(&self, room: Room) -> impl Iterator<Item = u32> {
         let numbers = self.0.iter().find(|(known, _)| *known == room).map_or(&[][..], |(_, numbers)| numbers);
         (1..).zip(numbers).filter(|(_, was_taken)| **was_taken).map(|(number, _)| number)
@@ -81,7 +93,7 @@ impl Published {
 /// How a record is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// A client that comes back asks for what it missed.
+    /// A client that comes back asks for what it missed. Where it can't, it knows itself that it was away.
     pub resumes: bool,
     /// What was told of as a gap is not lost silently. A twin does not heed it.
     pub heeds_gaps: bool,
@@ -153,13 +165,6 @@ struct Page<'a> {
 }
 
 impl Record {
-    pub fn has_gap(&self, room: Room) -> Option<Reason> {
-        self.0.iter().find_map(|(_, entry)| match entry {
-            Entry::Gap(rooms, reason) if rooms.contains(&room) => Some(*reason),
-            _ => None,
-        })
-    }
-
     pub fn numbers(&self, room: Room) -> Vec<u32> {
         let numbers = self.0.iter().filter_map(|(_, entry)| match entry {
             Entry::Event(known, number) if *known == room => Some(*number),
@@ -177,8 +182,13 @@ impl Record {
             let seconds = at.duration_since(*began).as_secs_f64();
             match entry {
                 Entry::Event(known, _) if *known != room => continue,
-                Entry::Event(_, number) if std::mem::replace(&mut last, *number) + 1 == *number => continue,
-                entry => told += &format!("  {seconds:.3} {entry:?} (last event {last})\n"),
+                Entry::Event(_, number) if last + 1 == *number => last = *number,
+                entry => {
+                    told += &format!("  {seconds:.3} {entry:?}, after event {last}\n");
+                    if let Entry::Event(_, number) = entry {
+                        last = *number;
+                    }
+                }
             }
         }
         told

@@ -7,10 +7,12 @@
 mod client;
 mod crowd;
 mod fleet;
+mod guarded;
 mod ledger;
 mod load;
 mod options;
 mod polling;
+mod proxy;
 mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
