@@ -125,27 +125,18 @@ impl Client {
         }
         let mut decoder = Decoder::new(self.plan.wire);
         let mut items = Vec::new();
-        let mut open = None;
-        {
-            let _turn = shared.openings.acquire().await.expect("never closed");
-            let opening = time::timeout(HANDSHAKE_PATIENCE, self.open(address, &mut decoder, &mut items));
-            let mut stream = opening.await.map_err(|_| io::Error::other("no handshake in time"))??;
-            self.note(shared, Entry::Opened(place));
-            match self.plan.wire {
-                Wire::Sse => self.is_listening.store(true, Ordering::Relaxed),
-                wire => stream.write_all(&self.first_words(wire)).await?,
-            }
-            open = open.or(Some(stream));
+        let turn = shared.openings.acquire().await.expect("never closed");
+        let opening = time::timeout(HANDSHAKE_PATIENCE, self.open(address, &mut decoder, &mut items));
+        let mut stream = opening.await.map_err(|_| io::Error::other("no handshake in time"))??;
+        drop(turn);
+        self.note(shared, Entry::Opened(place));
+        match self.plan.wire {
+            Wire::Sse => self.is_listening.store(true, Ordering::Relaxed),
+            Wire::WebSocket => stream.write_all(&Wire::WebSocket.joins(&self.plan.rooms, |room| self.since(room))).await?,
+            // Its rooms can be joined when its namespace is connected.
+            Wire::SocketIo | Wire::Polling => {}
         }
-        let stream = open.expect("just opened");
         self.listen(stream, decoder, items, shared).await
-    }
-
-    fn first_words(&self, wire: Wire) -> Vec<u8> {
-        match wire {
-            Wire::WebSocket => wire.joins(&self.plan.rooms, |room| self.since(room)),
-            _ => Vec::new(),
-        }
     }
 
     fn since(&self, room: Room) -> Option<String> {

@@ -17,7 +17,7 @@ impl Room {
     }
 
     pub fn keeps(self) -> bool {
-        self.0 % 2 == 0
+        self.0.is_multiple_of(2)
     }
 
     pub fn from_name(name: &str) -> Option<Self> {

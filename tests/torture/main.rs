@@ -30,6 +30,9 @@ use std::{
 use options::Options;
 use trial::{Dice, Scenario, Trial};
 
+/// For the clients of the largest scenario and whatever else runs at the same time.
+const DESCRIPTORS: u64 = 16_384;
+
 /// One run of a scenario, or of its twin.
 struct Job {
     scenario: &'static Scenario,
@@ -69,6 +72,8 @@ fn main() -> ExitCode {
         names().flat_map(move |scenario| [job(scenario, true), job(scenario, false)])
     };
     let mut jobs: Vec<Job> = (0..options.repeat).flat_map(of_round).collect();
+    // A hub raises its own.
+    rlimit::increase_nofile_limit(DESCRIPTORS).expect("a limit of open files");
     println!("running {} tests, seed {}", jobs.len(), options.seed);
     jobs.reverse();
     let jobs = Mutex::new(jobs);

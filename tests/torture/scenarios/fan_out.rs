@@ -7,7 +7,7 @@ use crate::{
     crowd::Crowd,
     fleet::{Fleet, Store, rooms},
     ledger::{Published, Room},
-    load::{Door, Load},
+    load::{Door, Load, Publisher},
     trial::{Report, Trial},
 };
 
@@ -40,7 +40,7 @@ pub fn fan_out(trial: &mut Trial) -> Report {
             Load { count: events, base: number * STRIDE, ..Load::new(&doors, &all, 500) }.start()
         })
         .collect();
-    let books: Vec<Published> = publishers.into_iter().map(|publisher| publisher.wait()).collect();
+    let books: Vec<Published> = publishers.into_iter().map(Publisher::wait).collect();
     let due = settle(&crowd, &books);
     check(&mut report, &crowd, due);
     report

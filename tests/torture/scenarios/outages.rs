@@ -57,8 +57,7 @@ fn behind(crowd: &Crowd, published: &Published) -> usize {
         let seen: Vec<HashSet<u32>> =
             members.map(|client| client.record.lock().expect("the record").numbers(*room).into_iter().collect()).collect();
         let any: HashSet<u32> = seen.iter().flatten().copied().collect();
-        let of_room: usize = seen.iter().map(|numbers| any.len() - numbers.len()).sum();
-        missing += of_room;
+        missing += seen.iter().map(|numbers| any.len() - numbers.len()).sum::<usize>();
     }
     missing
 }

@@ -20,7 +20,7 @@ pub fn never_readers(trial: &mut Trial) -> Report {
     let fleet = Fleet::start(&format!("{waits}{}", rooms(10)), &[store.url()]);
     let room = Room(1);
     let plan = |client: usize| {
-        let is_deaf = client % 10 == 0;
+        let is_deaf = client.is_multiple_of(10);
         let wire = if is_deaf { Wire::Sse } else { Wire::of(client) };
         Plan { wire, reads: !is_deaf, ..Plan::new(client, vec![room]) }
     };

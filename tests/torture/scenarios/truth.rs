@@ -67,13 +67,14 @@ fn first_id(hub: &Hub, room: Room) -> String {
     joined["id"].as_str().unwrap_or_else(|| panic!("no id: {joined}")).to_owned()
 }
 
-/// The data that was replayed, and the reason of the gap. A ping of the room's own ends it: an event of another room.
+/// The data that was replayed, and the reason of the gap. An event of another room says that the replay is over.
 fn over_sse(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<String>) {
     let headers: Vec<_> = id.iter().map(|id| ("Last-Event-ID", *id)).collect();
     let mut stream = Stream::request(hub.address, "GET", &format!("/sse?room={}&room=end", room.name()), &headers, b"");
-    let (mut data, mut reason) = (Vec::new(), None);
+    let (mut data, mut reason, mut has_ended) = (Vec::new(), None, false);
     hub.publish(r#"{"room":"end","data":"end"}"#);
-    loop {
+    // The notice is on its way; who shows no id waits for none.
+    while !has_ended || (id.is_some() && reason.is_none()) {
         let block = stream.next().expect("an open stream");
         match block.event.as_str() {
             "callboard:gap" => {
@@ -83,25 +84,27 @@ fn over_sse(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<Str
                     reason = notice["reason"].as_str().map(str::to_owned);
                 }
             }
-            _ if block.data == "\"end\"" => return (data, reason),
+            _ if block.data == "\"end\"" => has_ended = true,
             _ => data.push(block.data.trim_matches('"').to_owned()),
         }
     }
+    (data, reason)
 }
 
 fn over_websocket(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<String>) {
     let mut socket = Socket::open(hub.address, "/ws?room=end");
     let since = id.map(|id| format!(r#","since":"{id}""#)).unwrap_or_default();
     socket.send(&format!(r#"{{"type":"join","room":"{}"{since}}}"#, room.name()));
-    let (mut data, mut reason) = (Vec::new(), None);
-    loop {
+    let (mut data, mut reason, mut has_ended) = (Vec::new(), None, false);
+    while !has_ended || (id.is_some() && reason.is_none()) {
         let message = socket.next();
         match message["type"].as_str().expect("a type") {
             "joined" if message["room"] == room.name() => hub.publish(r#"{"room":"end","data":"end"}"#),
             "gap" => reason = message["reason"].as_str().map(str::to_owned),
-            "event" if message["data"] == "end" => return (data, reason),
+            "event" if message["data"] == "end" => has_ended = true,
             "event" => data.push(message["data"].as_str().expect("text").to_owned()),
             _ => {}
         }
     }
+    (data, reason)
 }
