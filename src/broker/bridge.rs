@@ -7,15 +7,15 @@
 mod history;
 pub mod moving;
 pub mod nodes;
+mod publishing;
 mod receipts;
 mod route;
 
 use std::{collections::HashMap, hash::BuildHasher, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture, prelude::SendError};
 use bytes::Bytes;
 use foldhash::fast::{FixedState, RandomState};
-use futures_util::future;
 use tokio::{
     sync::{Semaphore, oneshot},
     time::Instant,
@@ -31,15 +31,18 @@ use super::{
     recording::Origin,
 };
 use crate::{
-    actors::messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Publish, Published, Subscribe, Unsubscribe},
+    actors::{
+        attendance::Attendance,
+        messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Steer, Subscribe, Unsubscribe},
+    },
     config::Config,
     lifeline::{Lifeline, Readiness},
     metrics::Metrics,
     protocol::{
         Target,
-        dialect::{Delivery, Emit, MAX_BINARY_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, callboard},
+        dialect::{Control, Delivery, Emit},
         resume::ResumeKey,
-        source::{Decoded, Destination, Sources, Standing},
+        source::{Decoded, Sources, Standing},
     },
 };
 
@@ -52,6 +55,7 @@ pub struct Reports {
     pub restored: Recipient<BridgeRestored>,
     pub up: Recipient<BridgeUp>,
     pub node_said: Recipient<NodeSaid>,
+    pub steer: Recipient<Steer>,
 }
 
 pub struct BridgeParts {
@@ -67,6 +71,8 @@ pub struct BridgeParts {
     pub readiness: Arc<Readiness>,
     pub metrics: Metrics,
     pub lifeline: Option<Lifeline>,
+    /// Who is where on this node.
+    pub attendance: Attendance,
 }
 
 pub struct RedisBridge {
@@ -131,8 +137,9 @@ impl RedisBridge {
         match deliveries {
             Ok(deliveries) => {
                 for (index, delivery) in deliveries.into_iter().enumerate() {
-                    if let Delivery::Emit(emit) = delivery {
-                        self.deliver(&label, emit, Origin { channel, payload, index });
+                    match delivery {
+                        Delivery::Emit(emit) => self.deliver(&label, emit, Origin { channel, payload, index }),
+                        Delivery::Control(control) => self.steer(control),
                     }
                 }
             }
@@ -184,12 +191,12 @@ impl RedisBridge {
         Some(told)
     }
 
-    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Destination>, origin: Origin<'_>) {
-        let Destination::Target(target) = &emit.to else { return };
-        let Some(route) = self.routes.get_mut(target).filter(|route| !route.is_frozen) else { return };
+    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Target>, origin: Origin<'_>) {
+        let target = emit.to.clone();
+        let Some(route) = self.routes.get_mut(&target).filter(|route| !route.is_frozen) else { return };
         self.parts.metrics.published(label).inc();
         let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id));
-        let publication = history::publication(target.clone(), emit);
+        let publication = history::publication(emit, &self.parts.attendance);
         let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
         match &mut route.recording {
             None => route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics),
@@ -200,6 +207,16 @@ impl RedisBridge {
                     route.fan_out(&delivery, &self.parts.metrics);
                 }
             }
+        }
+    }
+
+    /// Hands on what a publisher wants of its clients.
+    fn steer(&self, control: Control) {
+        if self.link.as_ref().is_some_and(|link| !link.is_lead()) {
+            return;
+        }
+        if let Err(SendError::Full(_)) = self.parts.reports.steer.try_send(Steer(control)) {
+            self.parts.metrics.mailbox_full("registry");
         }
     }
 
@@ -395,95 +412,5 @@ impl Handler<Unsubscribe> for RedisBridge {
             Some(recording) => self.desk.note_deserted(target, recording.limits.ttl),
             None => _ = self.close_route(&target),
         }
-    }
-}
-
-impl Handler<Publish> for RedisBridge {
-    type Result = ResponseFuture<Result<Published, BrokerError>>;
-
-    fn handle(&mut self, mut order: Publish, ctx: &mut Context<Self>) -> Self::Result {
-        let Some(key) = order.idempotency_key.take() else { return self.publish(order, false, ctx) };
-        let id = match order.event.id.take().map_or_else(random_id, Ok) {
-            Ok(id) => id,
-            Err(error) => return Box::pin(future::ready(Err(error))),
-        };
-        order.event.id = Some(id.clone());
-        let archive = self.desk.archive.clone();
-        let claimed = match &archive {
-            Some(archive) => archive.claim(&key, &id),
-            None => Box::pin(future::ready(Ok(self.desk.claims.claim(&key, &id, Instant::now())))),
-        };
-        let bridge = ctx.address();
-        Box::pin(async move {
-            if let Some(id) = claimed.await? {
-                return Ok(Published { id, delivered: 0 });
-            }
-            let published = bridge.send(order).await.unwrap_or(Err(BrokerError::Unavailable));
-            if published.is_err() {
-                match archive {
-                    Some(archive) => archive.release(&key).await,
-                    // An error says that the bridge is gone, and the claims with it.
-                    None => _ = bridge.send(GiveUpClaim(key)).await,
-                }
-            }
-            published
-        })
-    }
-}
-
-/// To itself: the publication failed that was claimed under this key.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct GiveUpClaim(Box<str>);
-
-impl Handler<GiveUpClaim> for RedisBridge {
-    type Result = ();
-
-    fn handle(&mut self, GiveUpClaim(key): GiveUpClaim, _: &mut Context<Self>) {
-        self.desk.claims.release(&key);
-    }
-}
-
-impl RedisBridge {
-    fn publish(&mut self, order: Publish, is_part: bool, ctx: &mut Context<Self>) -> ResponseFuture<Result<Published, BrokerError>> {
-        let Publish { targets, mut event, except, .. } = order;
-        // What is taken is kept: after an outage that is so from the next marker on, some hundredths of a second later.
-        if targets.iter().any(|target| self.routes.get(target).is_some_and(Route::awaits_numbers)) {
-            return Box::pin(future::ready(Err(BrokerError::Unavailable)));
-        }
-        let id = match event.id.take().map_or_else(random_id, Ok) {
-            Ok(id) => id,
-            Err(error) => return Box::pin(future::ready(Err(error))),
-        };
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            return Box::pin(future::ready(Err(BrokerError::Overloaded)));
-        };
-        event.id = Some(id.clone());
-        let key = (is_part || targets.len() > 1).then(|| duplicate_key(&id));
-        let payload = Bytes::from(callboard::encode(&event, &except, key));
-        // No node would take it.
-        let limit = if event.attachments.is_empty() { MAX_PAYLOAD_BYTES } else { MAX_BINARY_PAYLOAD_BYTES };
-        if payload.len() > limit {
-            let refused = format!("the event has {} bytes, more than {limit}", payload.len());
-            return Box::pin(future::ready(Err(BrokerError::Refused(refused))));
-        }
-        let channels: Vec<_> = targets.iter().map(|target| self.native_channel(target)).collect();
-        let is_ours: Vec<_> = targets.iter().zip(&channels).map(|(target, channel)| self.is_confirmed(target, channel)).collect();
-        let told = self.expect_receipt(&id, &targets, &channels, ctx);
-        let Some(link) = &mut self.link else { return Box::pin(future::ready(Err(BrokerError::Unavailable))) };
-        let sent = link.publish(channels, payload);
-        Box::pin(async move {
-            let listeners = sent.await?;
-            drop(permit);
-            // We listen, and yet nobody did: a primary that hands over still takes what it no longer delivers.
-            if told.is_some() && listeners.iter().zip(is_ours).any(|(listeners, is_ours)| is_ours && *listeners == 0) {
-                return Err(BrokerError::Unavailable);
-            }
-            let delivered = match told {
-                Some(told) => told.await.unwrap_or_default(),
-                None => 0,
-            };
-            Ok(Published { id, delivered })
-        })
     }
 }

@@ -23,6 +23,10 @@ pub trait Link {
     fn mark(&mut self, ticket: u64, rooms: Vec<RoomHash>);
     /// Where histories are kept for all nodes, if anywhere.
     fn archive(&self) -> Option<Rc<dyn Archive>>;
+    /// Of several links that all hear what is said to all nodes, one is to act on it.
+    fn is_lead(&self) -> bool {
+        true
+    }
     /// Whether nothing but this link keeps the bus from being up.
     fn is_all(&self) -> bool {
         true

@@ -149,6 +149,10 @@ impl Link for RedisLink {
         Some(Rc::new(archive))
     }
 
+    fn is_lead(&self) -> bool {
+        self.seat.as_ref().is_none_or(|seat| seat.cluster.lead() == Some(seat.shard))
+    }
+
     fn is_all(&self) -> bool {
         self.seat.as_ref().is_none_or(|seat| seat.cluster.is_complete())
     }

@@ -7,6 +7,7 @@ use actix::{Actor, Addr, AsyncContext, Handler, Recipient, dev::ToEnvelope};
 
 use crate::{
     actors::{
+        attendance::Attendance,
         messages::{HistoryExtent, Publish, Replay, Subscribe, TellNodes, Unsubscribe},
         registry::Bridge,
     },
@@ -50,6 +51,7 @@ pub struct BusParts {
     pub key: ResumeKey,
     pub metrics: Metrics,
     pub readiness: Arc<Readiness>,
+    pub attendance: Attendance,
 }
 
 impl BusParts {
@@ -81,6 +83,7 @@ impl BusParts {
             readiness: Arc::clone(&self.readiness),
             metrics: self.metrics.clone(),
             lifeline: Some(lifeline),
+            attendance: self.attendance.clone(),
         };
         RedisBridge::create(|ctx| {
             let mut bridge = RedisBridge::new(parts);

@@ -11,7 +11,7 @@ use super::{
     listen, sources,
 };
 use crate::{
-    actors::{RoomRegistry, registry::RegistryParts},
+    actors::{RoomRegistry, attendance::Attendance, registry::RegistryParts},
     auth::Keyring,
     broker::{
         bridge::Reports,
@@ -78,6 +78,7 @@ impl Core {
     /// Starts it on this thread.
     pub fn start(self) -> Door {
         let Self { config, keyring, forward, node, conformance, metrics, readiness, .. } = self;
+        let attendance = if config.hears_namespaces() { Attendance::kept() } else { Attendance::default() };
         let parts = BusParts {
             config: Arc::clone(&config),
             sources: self.sources,
@@ -85,14 +86,19 @@ impl Core {
             key: self.key,
             metrics: metrics.clone(),
             readiness: Arc::clone(&readiness),
+            attendance: attendance.clone(),
         };
         let (way, lifeline, registry_lifeline) = (self.way, self.bridge_lifeline, self.registry_lifeline);
         let mut started = None;
         // Each needs the other's address.
         let registry = RoomRegistry::create(|ctx| {
             let registry = ctx.address();
-            let reports =
-                Reports { restored: registry.clone().recipient(), up: registry.clone().recipient(), node_said: registry.recipient() };
+            let reports = Reports {
+                restored: registry.clone().recipient(),
+                up: registry.clone().recipient(),
+                node_said: registry.clone().recipient(),
+                steer: registry.recipient(),
+            };
             let Bus { bridge, publish, history } = parts.start(way, reports, lifeline);
             started = Some((publish, history));
             RoomRegistry::new(RegistryParts {
@@ -101,6 +107,7 @@ impl Core {
                 bridge,
                 metrics: metrics.clone(),
                 lifeline: Some(registry_lifeline),
+                attendance: attendance.clone(),
             })
         });
         let Some((publish, history)) = started else { unreachable!("the registry is created with its bridge") };

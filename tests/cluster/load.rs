@@ -123,7 +123,7 @@ pub fn check_under_load(hubs: &[Hub; 2], [kept, plain]: [&str; 2], happens: impl
             eventually("the hub is ready again", || (hub.get("/readyz").status == 200).then_some(()));
         }
         println!("ready again {:?} after Redis", since.elapsed());
-        load.each_ref().map(Over).map(drop);
+        load.iter().for_each(|load| drop(Over(load)));
         loads.map(|load| load.join().expect("the load"))
     });
     let last = |taken: &[u32]| *taken.last().expect("the last one");

@@ -53,6 +53,7 @@ pub fn native_channel(prefix: &str, target: &Target) -> String {
     let (kind, name) = match target {
         Target::Room(room) => ("room", room.as_str()),
         Target::User(user) => ("user", user.as_str()),
+        Target::Namespace(namespace) => ("namespace", namespace.as_str()),
     };
     format!("{prefix}:{kind}:{name}")
 }
