@@ -58,7 +58,8 @@ impl Hosted {
         outbox.attach(Arc::clone(&socket));
         let mut line = Line::new(Arc::clone(&outbox), Some(socket), Duration::from_secs(600));
         actix::spawn(async move { while line.next().await.is_some() {} });
-        let order = AddMember { connection: id(number), encoding: Encoding::WebSocket, outbox: Arc::clone(&outbox), greeting: None };
+        let order =
+            AddMember { connection: id(number), encoding: Encoding::WebSocket, outbox: Arc::clone(&outbox), greeting: None, answer: None };
         self.group.send(order).await.expect("a group");
         (outbox, peer)
     }
@@ -67,7 +68,7 @@ impl Hosted {
     async fn publish(&self, data: &str) {
         self.feed.deliver_to.try_send(deliver(publication(room("r"), data))).expect("a place in the mailbox");
         for _ in 0..2 {
-            self.group.send(RemoveMember { connection: id(NOBODY), farewell: None }).await.expect("a group");
+            self.group.send(RemoveMember { connection: id(NOBODY), farewell: None, unsaid: None }).await.expect("a group");
         }
     }
 }

@@ -289,7 +289,7 @@ async fn what_a_full_group_refuses_is_counted_for_it_alone(fixture: Fixture) {
     assert_eq!(wide.missed(), 0);
     assert_eq!(came + narrow.missed(), EVENTS);
     assert!(narrow.missed() > 0, "the mailbox was never full");
-    assert_eq!(bus.metric(r#"callboard_mailbox_full_total{actor="group"}"#), narrow.missed());
+    assert_eq!(bus.metric(r#"callboard_mailbox_full_total{actor="room"}"#), narrow.missed());
 }
 
 async fn a_room_that_is_left_and_joined_again_is_heard(fixture: Fixture) {

@@ -10,6 +10,7 @@ use crate::{
     actors::messages::{BrokerError, Deliver, Feed},
     broker::recording::Recording,
     metrics::Metrics,
+    protocol::Target,
 };
 
 /// Where the publications of one room or user go.
@@ -78,7 +79,11 @@ impl Route {
                 Ok(()) => {}
                 Err(SendError::Full(_)) => {
                     feed.miss(1);
-                    metrics.mailbox_full("group");
+                    metrics.mailbox_full(match delivery.publication.target {
+                        Target::Room(_) => "room",
+                        Target::User(_) => "user",
+                        Target::Namespace(_) => "namespace",
+                    });
                 }
                 // The registry has let it go and the unsubscription is on its way.
                 Err(SendError::Closed(_)) => {}
