@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    lease::Lease,
+    lease::{Lease, Tally},
     line::{Line, Signal},
     messages::{
         Attach, Connect, ConnectionEnded, Greeting, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Tell,
@@ -23,6 +23,7 @@ use super::{
     },
     outbox::{Notice, Outbox},
     rate::Allowance,
+    recovery::Recoveries,
     registry::RoomRegistry,
     session::SessionParts,
     socket::{Cutter, Socket},
@@ -31,7 +32,7 @@ use super::{
 use crate::{
     auth::{Identity, Keyring},
     protocol::{
-        CloseReason, Command, ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target,
+        CloseReason, Command, ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target, UserName,
         wire::{Heartbeat, Received, Wire},
     },
 };
@@ -58,6 +59,14 @@ pub struct ConnectionOptions {
     pub drain: Duration,
     /// `socketio.connect_timeout`.
     pub connect_timeout: Duration,
+    /// Set where `socketio.recovery` is.
+    pub recoveries: Option<Recoveries>,
+    /// Publishers may emit to all of a namespace.
+    pub hears_namespaces: bool,
+    /// Who has how many connections: a client of Socket.IO may say who it is when it is connected already.
+    pub users: Tally<UserName>,
+    /// `server.max_connections_per_user`.
+    pub max_per_user: usize,
 }
 
 /// What makes up one connection.
@@ -123,6 +132,7 @@ impl Connection {
                 Received::Due(command) => self.obey(command, ctx),
                 Received::Namespace(request) if self.is_within_rate() => self.admit(request, ctx),
                 Received::Namespace(_) => self.say_goodbye(CloseReason::Policy),
+                Received::NamespaceLeft(namespace) => self.stay_away(namespace),
                 Received::Answer(bytes) => self.parts.outbox.push_control(bytes),
                 Received::Close(reason, last) => self.end(reason, last),
             }
@@ -168,28 +178,19 @@ impl Connection {
         is_granted: bool,
         ctx: &mut Context<Self>,
     ) {
-        let joined = Reply::Joined { room, id: None, reference };
-        let Reply::Joined { room, reference, .. } = &joined else { return };
-        let order = self.order_join(room.clone(), since, &joined, is_granted);
+        let joined = Reply::Joined { room: room.clone(), id: None, reference: reference.clone() };
+        let order = Join { is_granted, ..self.order_join(room, since, reference.clone()) };
         let sent = self.parts.options.registry.send(order).into_actor(self);
-        let reference = reference.clone();
         ctx.spawn(sent.map(move |answer, connection, _| match answer.unwrap_or_else(|_| Err(registry_is_gone())) {
             Ok(()) => connection.settle_move(&joined),
             Err(refusal) => connection.refuse(refusal, reference),
         }));
     }
 
-    fn order_join(&self, room: RoomName, since: Option<Box<str>>, joined: &Reply, is_granted: bool) -> Join {
-        let wire = &self.parts.wire;
-        let encoding = wire.encoding(&room);
-        let greeting = match joined {
-            // It says where the client stands, which only the registry learns.
-            Reply::Joined { room, reference, .. } if encoding == Encoding::WebSocket => {
-                Some(Greeting::Joined(room.clone(), reference.clone()))
-            }
-            _ => wire.announce_move(joined).map(Greeting::Ready),
-        };
-        Join { connection: self.parts.id, room, encoding, since, greeting, is_granted }
+    pub(super) fn order_join(&self, room: RoomName, since: Option<Box<str>>, reference: Reference) -> Join {
+        let encoding = self.parts.wire.encoding(&room);
+        let greeting = Some(Greeting { room: room.clone(), reference });
+        Join { connection: self.parts.id, room, encoding, since, greeting, is_granted: false }
     }
 
     fn settle_move(&mut self, moved: &Reply) {
@@ -231,6 +232,7 @@ impl Connection {
                     match target {
                         Target::Room(room) => rooms.push(room),
                         Target::User(_) => user = true,
+                        Target::Namespace(_) => {}
                     }
                 }
                 self.say(&Reply::Gap { rooms, user, reason: GapReason::Overflow, dropped: Some(dropped) });
@@ -315,6 +317,7 @@ impl Actor for Connection {
     #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.parts.outbox.end();
+        self.leave_behind();
         let (metrics, wire) = (self.parts.outbox.metrics(), self.parts.outbox.wire());
         metrics.connections(wire).dec();
         metrics.closed(wire, self.reason.unwrap_or(CloseReason::Gone));
@@ -351,13 +354,7 @@ impl Handler<Open> for Connection {
     fn handle(&mut self, Open { rooms, since }: Open, ctx: &mut Context<Self>) -> Self::Result {
         let connect = self.connect(self.parts.wire.user_encoding(), ctx);
         let options = Arc::clone(&self.parts.options);
-        let joins: Vec<Join> = rooms
-            .into_iter()
-            .map(|room| {
-                let joined = Reply::Joined { room: room.clone(), id: None, reference: Reference::default() };
-                self.order_join(room, since.clone(), &joined, false)
-            })
-            .collect();
+        let joins: Vec<Join> = rooms.into_iter().map(|room| self.order_join(room, since.clone(), Reference::default())).collect();
         self.say(&Reply::Welcome { connection: self.parts.id, user: self.parts.identity.user.clone() });
         let opened = async move {
             options.registry.send(connect).await.unwrap_or_else(|_| Err(registry_is_gone()))?;

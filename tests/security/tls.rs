@@ -188,3 +188,19 @@ fn a_certificate_is_replaced_while_streams_go_on() {
     assert!(hears(&mut stream, "still here"));
     files.iter().for_each(|file| fs::remove_file(file).expect("it is there"));
 }
+
+#[test]
+fn the_generator_of_load_finds_no_fault_over_tls() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+    let hub = Hub::start_with(&config(""), &[("CALLBOARD_BROKER__RESP", &format!("127.0.0.1:{port}"))]);
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/security/tls/ca.pem");
+    for wire in ["sse", "ws", "socketio"] {
+        let mut bench = std::process::Command::new(env!("CARGO_BIN_EXE_callboard"));
+        bench.arg("bench").arg(format!("https://{}", hub.address)).args(["--tls-ca", ca, "--wire", wire, "-n", "10", "--closed-loop"]);
+        bench.args(["--seconds", "0.3", "--warm-up-seconds", "0.1", "--via", &format!("redis://127.0.0.1:{port}"), "--json"]);
+        let output = bench.output().expect("the program starts");
+        assert!(output.status.success(), "{wire}: {output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert!(report["traffic"]["delivered"].as_u64() > Some(0), "{wire}: {report}");
+    }
+}

@@ -73,9 +73,10 @@ impl Setup {
     }
 }
 
-/// The binary, deaf to the developer's environment.
+/// The binary, deaf to the developer's environment. `CALLBOARD_TEST_BINARY` names another build of it, such as the released one.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
+    let other = std::env::var_os("CALLBOARD_TEST_BINARY");
+    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_callboard").into()));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CALLBOARD_") || text == "REDIS_URL" || text == "RUST_LOG" {
@@ -119,6 +120,10 @@ impl Process {
             let address = line.and_then(|line| line.rsplit("://").next()?.trim().parse().ok());
             if has_ended || address.is_some() { Some(address) } else { None }
         })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal by its name.

@@ -65,7 +65,10 @@ impl Session {
         };
         for argument in arguments {
             match self.ask(namespace, *socket, argument) {
-                Ok(room) => outcome.commands.push(command(change, room, *socket, call)),
+                Ok(room) => {
+                    let command = self.command(change, room, *socket, call);
+                    outcome.commands.push(command);
+                }
                 Err(refused) => outcome.packets.extend(self.fail(namespace, call, &refused)),
             }
         }
@@ -97,6 +100,14 @@ impl Session {
         };
         let reference = Ticket { socket: *socket, call, room: None }.reference();
         outcome.commands.push(Command::Token { token, reference });
+    }
+
+    fn command(&mut self, change: Change, room: RoomName, socket: u32, call: Option<u32>) -> Command {
+        let reference = Ticket { socket, call, room: Some(room.as_str()) }.reference();
+        match change {
+            Change::Join => Command::Join { since: self.sockets.last_seen(socket, &room, self.limits.rooms), room, reference },
+            Change::Leave => Command::Leave { room, reference },
+        }
     }
 
     fn publish(&mut self, event: NamespacedEvent, outcome: &mut Outcome) {
@@ -140,14 +151,6 @@ impl Session {
     pub(super) fn error_event(&self, namespace: &Namespace, code: ErrorCode, message: &str) -> Bytes {
         let argument = serde_json::json!({ "code": code.as_str(), "message": message }).to_string();
         self.spelling.event(&namespace.as_str()[1..], ERROR_EVENT, &[argument])
-    }
-}
-
-fn command(change: Change, room: RoomName, socket: u32, call: Option<u32>) -> Command {
-    let reference = Ticket { socket, call, room: Some(room.as_str()) }.reference();
-    match change {
-        Change::Join => Command::Join { room, since: None, reference },
-        Change::Leave => Command::Leave { room, reference },
     }
 }
 
