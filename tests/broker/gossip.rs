@@ -13,7 +13,7 @@ use callboard::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
         memory::MemoryBus,
-        redis::{Connector, LinkParts, RedisLink},
+        redis::{Connector, LinkParts, Place, RedisLink},
     },
     config::{BrokerUrl, Config},
     metrics::Metrics,
@@ -105,7 +105,7 @@ impl Node {
         let (url, node) = (redis.url(), name.to_owned());
         Self::start(move |bridge| {
             Box::new(RedisLink::start(LinkParts {
-                connector: Connector::new(BrokerUrl::parse(&url).expect("a URL"), None).expect("an address"),
+                place: Place::One(Connector::new(BrokerUrl::parse(&url).expect("a URL"), None).expect("an address")),
                 prefix: PREFIX.into(),
                 standing: nodes::standing(PREFIX).collect(),
                 node,

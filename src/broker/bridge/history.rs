@@ -92,6 +92,12 @@ impl HistoryDesk {
         Box::new(Recording::new(limits, hash, self.archive.is_some()))
     }
 
+    /// A recording that has begun elsewhere.
+    pub fn adopt(&mut self, room: &RoomName, recording: &mut Recording) {
+        recording.room = self.key.room(room);
+        self.rooms.insert(recording.room, Target::Room(room.clone()));
+    }
+
     pub fn close(&mut self, recording: &Recording) {
         self.rooms.remove(&recording.room);
     }
@@ -190,7 +196,7 @@ impl RedisBridge {
         ctx.run_interval(Duration::from_secs(1), |bridge, _| {
             while let Some(target) = bridge.desk.next_forgotten(Instant::now()) {
                 if bridge.routes.get(&target).is_some_and(|route| route.feeds.is_empty()) {
-                    bridge.close_route(&target);
+                    _ = bridge.close_route(&target);
                 }
             }
         });

@@ -21,7 +21,7 @@ use callboard::{
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports},
         memory::MemoryBus,
-        redis::{Connector, LinkParts, RedisLink},
+        redis::{Connector, LinkParts, Place, RedisLink},
         resp::Sink,
     },
     config::BrokerUrl,
@@ -158,7 +158,7 @@ impl Bus {
         Self::start(setup, |bridge, actor, metrics| {
             let node = "00000001".into();
             actor.attach(Box::new(RedisLink::start(LinkParts {
-                connector,
+                place: Place::One(connector),
                 prefix: "callboard".into(),
                 standing,
                 node,
