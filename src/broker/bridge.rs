@@ -184,21 +184,23 @@ impl RedisBridge {
     }
 
     fn deliver(&mut self, label: &Arc<str>, emit: Emit<Destination>, origin: Origin<'_>) {
-        let Destination::Target(target) = &emit.to else { return };
-        let Some(route) = self.routes.get_mut(target) else { return };
-        self.parts.metrics.published(label).inc();
+        let Destination::Target(target) = emit.to.clone() else { return };
+        let Some(route) = self.routes.get_mut(&target) else { return };
         let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id));
         let publication = history::publication(target.clone(), emit);
         let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
-        match &mut route.recording {
-            None => route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics),
-            Some(recording) => {
-                let (delivery, given_up) = self.desk.take_down(recording, publication, origin, ready);
-                self.parts.metrics.history_writes("lost", given_up);
-                if let Some(delivery) = delivery {
-                    route.fan_out(&delivery, &self.parts.metrics);
-                }
-            }
+        let published = self.parts.metrics.published(label);
+        let Some(recording) = &mut route.recording else {
+            published.inc();
+            return route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics);
+        };
+        let taken = self.desk.take_down(recording, publication, origin, ready);
+        self.parts.metrics.history_writes("lost", taken.unwritten);
+        published.inc_by(taken.ready.len() as u64);
+        taken.ready.iter().for_each(|delivery| route.fan_out(delivery, &self.parts.metrics));
+        // While the link is still down, its return tells of the gap.
+        if taken.gave_up && self.is_up {
+            self.conclude_catch_up(target, false);
         }
     }
 
@@ -353,6 +355,7 @@ impl Handler<Subscribe> for RedisBridge {
             }
             route
         });
+        route.recording.iter_mut().for_each(|recording| self.desk.note_visited(&target, recording));
         // Somebody may have changed the ACL since.
         if let Some(Err(_)) = route.outcome() {
             asked = route.ask_again();
@@ -387,9 +390,9 @@ impl Handler<Unsubscribe> for RedisBridge {
         if !route.feeds.is_empty() {
             return;
         }
-        match &route.recording {
+        match &mut route.recording {
             // It goes on recording for those who come back.
-            Some(recording) => self.desk.note_deserted(target, recording.limits.ttl),
+            Some(recording) => self.desk.note_deserted(target, recording),
             None => self.close_route(&target),
         }
     }
