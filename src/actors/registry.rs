@@ -24,8 +24,8 @@ use super::{
     group::GroupOptions,
     hall::{Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, Replay, Subscribe, Tell,
-        TellNodes, Unsubscribe,
+        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Reconfigure, Refusal, Replay,
+        Subscribe, Tell, TellNodes, Unsubscribe,
     },
     presence::Presence,
 };
@@ -50,6 +50,7 @@ pub struct Bridge {
     pub publish: Recipient<Publish>,
     pub tell_nodes: Recipient<TellNodes>,
     pub replay: Recipient<Replay>,
+    pub reconfigure: Recipient<Reconfigure>,
 }
 
 pub struct RegistryParts {

@@ -42,23 +42,44 @@ impl RoomRegistry {
     fn positions_for(&mut self, place: &Place, room: &RoomName, replayed: &Replayed) -> Option<Arc<Positions>> {
         let connection = place.connection;
         let client = self.connections.get_mut(&connection).filter(|_| place.encoding == Encoding::Sse)?;
+        if let Some(positions) = &client.positions {
+            return Some(Arc::clone(positions));
+        }
         let Some((first, point)) = client.first.clone().filter(|(first, _)| client.rooms.contains(first)) else {
             client.first = Some((room.clone(), replayed.after));
             return None;
         };
         if first == *room {
-            return client.positions.clone();
+            return None;
         }
-        let worker = client.worker.index;
-        if client.positions.is_none() {
-            let positions = Arc::new(Positions::default());
-            point.into_iter().for_each(|point| positions.note(point));
-            client.positions = Some(Arc::clone(&positions));
-            if let Some(hall) = self.halls.get(&Target::Room(first)) {
-                hall.order(worker, Track { connection, positions });
+        let positions = Arc::new(Positions::default());
+        point.into_iter().for_each(|point| positions.note(point));
+        client.positions = Some(Arc::clone(&positions));
+        if let Some(hall) = self.halls.get(&Target::Room(first)) {
+            hall.order(client.worker.index, Track { connection, positions: Arc::clone(&positions) });
+        }
+        Some(positions)
+    }
+
+    /// Rooms may keep history from now on with members in them: the ids of each stream with several such rooms must cover them
+    /// all, or a client would be shown as unknown in the others when it comes back.
+    pub(super) fn track_streams(&mut self) {
+        for (connection, client) in &mut self.connections {
+            if client.user_encoding != Some(Encoding::Sse) {
+                continue;
+            }
+            let config = &self.parts.config;
+            let kept: Vec<&RoomName> = client.rooms.iter().filter(|room| config.rule_for(room).history.is_kept()).collect();
+            if kept.len() < 2 {
+                continue;
+            }
+            let positions = client.positions.get_or_insert_default();
+            for room in kept {
+                if let Some(hall) = self.halls.get(&Target::Room(room.clone())) {
+                    hall.order(client.worker.index, Track { connection: *connection, positions: Arc::clone(positions) });
+                }
             }
         }
-        self.connections.get(&connection)?.positions.clone()
     }
 }
 

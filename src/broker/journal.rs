@@ -24,7 +24,7 @@ const SILENT_MS: u64 = 10_000;
 
 #[derive(Debug)]
 pub struct Journal {
-    limits: History,
+    pub limits: History,
     /// Runs of publications without a hole, oldest first. Only the last one grows.
     runs: VecDeque<Run>,
     /// Entries of the first run that are on their way.

@@ -78,7 +78,7 @@ pub enum Begun {
 
 impl Recording {
     pub fn new(limits: History, room: RoomHash, has_archive: bool) -> Self {
-        let kept = if has_archive { limits.size.min(RECENT) } else { limits.size };
+        let kept = in_memory(limits, has_archive);
         Self {
             limits,
             room,
@@ -89,6 +89,15 @@ impl Recording {
             delivered: None,
             is_queued: false,
             deserted_until: None,
+        }
+    }
+
+    /// Other limits hold from now on.
+    pub fn limit(&mut self, limits: History, now: Instant) {
+        self.limits = limits;
+        self.ring.limit(in_memory(limits, self.journal.is_some()), limits.ttl, now);
+        if let Some(journal) = &mut self.journal {
+            journal.limits = limits;
         }
     }
 
@@ -279,6 +288,11 @@ impl Recording {
     pub fn expire(&mut self, now: Instant) {
         self.ring.expire(now);
     }
+}
+
+/// How many publications are kept in memory.
+fn in_memory(limits: History, has_archive: bool) -> usize {
+    if has_archive { limits.size.min(RECENT) } else { limits.size }
 }
 
 #[cfg(test)]

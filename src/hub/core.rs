@@ -117,6 +117,7 @@ impl Core {
                 publish: bridge.clone().recipient(),
                 tell_nodes: bridge.clone().recipient(),
                 replay: bridge.clone().recipient(),
+                reconfigure: bridge.clone().recipient(),
             };
             started = Some(bridge);
             RoomRegistry::new(RegistryParts {

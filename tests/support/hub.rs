@@ -63,7 +63,7 @@ impl Setup {
             let (config, resp) = (unique_path("config.toml"), free_port());
             let mut process = Process::spawn(self.command(&config, resp));
             match process.read_address() {
-                Some(address) => return Hub { process, address, resp },
+                Some(address) => return Hub { process, address, resp, config },
                 // Somebody else took the port between our look and the hub's.
                 None if process.log().contains("Address already in use") => {}
                 None => panic!("the hub does not start"),
@@ -173,6 +173,7 @@ pub struct Hub {
     pub address: SocketAddr,
     /// Where its embedded broker takes PUBLISH.
     pub resp: u16,
+    config: PathBuf,
 }
 
 impl Hub {
@@ -213,6 +214,15 @@ impl Hub {
             assert!(Instant::now() < deadline, "{name} is {is}, not {value}");
             thread::sleep(std::time::Duration::from_millis(10));
         }
+    }
+
+    /// SIGHUP with another config.toml; done when it holds.
+    pub fn reload(&self, config: &str) {
+        let is_read = |log: String| log.matches("the configuration was read again").count();
+        let before = is_read(self.process.log());
+        fs::write(&self.config, config).expect("a file for the configuration");
+        self.process.signal("HUP");
+        eventually("the configuration is read again", || (is_read(self.process.log()) > before).then_some(()));
     }
 
     /// SIGTERM.

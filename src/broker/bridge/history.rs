@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::RedisBridge;
 use crate::{
-    actors::messages::Deliver,
+    actors::messages::{Deliver, Reconfigure},
     broker::{
         archive::Archive,
         claims::Claims,
@@ -28,6 +28,7 @@ use crate::{
         recording::{Begun, Origin, Recording},
         timeline::Timeline,
     },
+    config::History,
     protocol::{
         ConnectionId, Publication, RoomName, Target,
         dialect::Emit,
@@ -98,7 +99,7 @@ impl HistoryDesk {
     }
 
     /// A recording for a room that has none yet.
-    pub fn open(&mut self, room: &RoomName, limits: crate::config::History) -> Box<Recording> {
+    pub fn open(&mut self, room: &RoomName, limits: History) -> Box<Recording> {
         let hash = self.key.room(room);
         self.rooms.insert(hash, Target::Room(room.clone()));
         Box::new(Recording::new(limits, hash, self.archive.is_some()))
@@ -257,6 +258,55 @@ impl Handler<Torn> for RedisBridge {
             }
         }
         unfetched.into_iter().for_each(|target| self.conclude_catch_up(target, false));
+    }
+}
+
+impl RedisBridge {
+    /// Another rule holds for a room from now on.
+    fn apply_limits(&mut self, target: &Target, limits: History) {
+        let Some(route) = self.routes.get_mut(target) else { return };
+        let Target::Room(room) = target else { return };
+        match &mut route.recording {
+            Some(recording) if limits.is_kept() => recording.limit(limits, Instant::now()),
+            Some(recording) => {
+                self.desk.note_visited(target, recording);
+                self.desk.close(recording);
+                let (held, was_fetching) = (recording.release(), recording.can_catch_up());
+                route.recording = None;
+                route.fan_out_late(held, &self.parts.metrics);
+                if was_fetching && self.is_up {
+                    self.conclude_catch_up(target.clone(), false);
+                }
+                let Some(route) = self.routes.get_mut(target) else { return };
+                if self.is_up {
+                    route.settle();
+                }
+                if route.feeds.is_empty() {
+                    self.close_route(target);
+                }
+            }
+            None if limits.is_kept() => {
+                route.recording = Some(self.desk.open(room, limits));
+                if self.is_up {
+                    self.ask_for_marker(target);
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+impl Handler<Reconfigure> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, Reconfigure(config): Reconfigure, _: &mut Context<Self>) {
+        let limits_of = |target: &Target| match target {
+            Target::Room(room) => Some((target.clone(), config.rule_for(room).history)),
+            Target::User(_) => None,
+        };
+        let all: Vec<_> = self.routes.keys().filter_map(limits_of).collect();
+        self.parts.config = config;
+        all.into_iter().for_each(|(target, limits)| self.apply_limits(&target, limits));
     }
 }
 
