@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    messages::{BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, TellNodes},
+    messages::{BridgeDown, BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, TellNodes},
     presence::Decided,
     registry::{Arrival, RoomRegistry},
 };
@@ -128,6 +128,14 @@ impl Handler<BridgeUp> for RoomRegistry {
             self.presence.restored(Instant::now());
             self.await_presence(ctx);
         }
+    }
+}
+
+impl Handler<BridgeDown> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Context<Self>) {
+        self.presence.cut_off();
     }
 }
 

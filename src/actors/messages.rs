@@ -320,6 +320,11 @@ pub struct BridgeRestored {
 #[rtype(result = "()")]
 pub struct BridgeUp;
 
+/// Bridge → registry: the broker is lost, and with it what other nodes say, until the next [`BridgeUp`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct BridgeDown;
+
 /// Registry → bridge: say this to every node, this one among them. Answers when the broker has taken it.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), BrokerError>")]

@@ -30,7 +30,7 @@ use super::{
     recording::Origin,
 };
 use crate::{
-    actors::messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Publish, Published, Subscribe, Unsubscribe},
+    actors::messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Publish, Published, Subscribe, Unsubscribe},
     config::Config,
     lifeline::{Lifeline, Readiness},
     metrics::Metrics,
@@ -50,6 +50,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Reports {
     pub restored: Recipient<BridgeRestored>,
     pub up: Recipient<BridgeUp>,
+    pub down: Recipient<BridgeDown>,
     pub node_said: Recipient<NodeSaid>,
 }
 
@@ -324,6 +325,7 @@ impl Handler<LinkUp> for RedisBridge {
 impl Handler<LinkDown> for RedisBridge {
     type Result = ();
 
+    #[expect(clippy::disallowed_methods, reason = "once per outage, and it must not be lost")]
     fn handle(&mut self, LinkDown: LinkDown, _: &mut Context<Self>) {
         if !std::mem::take(&mut self.is_up) {
             return;
@@ -331,6 +333,7 @@ impl Handler<LinkDown> for RedisBridge {
         self.parts.readiness.set_broker_up(false);
         self.parts.metrics.broker_up().set(0);
         self.parts.metrics.broker_gaps().inc();
+        self.parts.reports.down.do_send(BridgeDown);
         for route in self.routes.values_mut() {
             route.is_torn |= matches!(route.outcome(), Some(Ok(())));
             route.ask_again();

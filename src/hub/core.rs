@@ -99,8 +99,12 @@ impl Core {
         let mut started = None;
         // Each needs the other's address.
         let registry = RoomRegistry::create(|ctx| {
-            let reports =
-                Reports { restored: ctx.address().recipient(), up: ctx.address().recipient(), node_said: ctx.address().recipient() };
+            let reports = Reports {
+                restored: ctx.address().recipient(),
+                up: ctx.address().recipient(),
+                down: ctx.address().recipient(),
+                node_said: ctx.address().recipient(),
+            };
             let bridge = RedisBridge::create(|bridge| {
                 let mut actor = RedisBridge::new(bridge_parts(reports));
                 actor.attach(link(

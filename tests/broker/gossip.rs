@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use callboard::{
-    actors::messages::{BridgeRestored, BridgeUp, BrokerError, NodeSaid, TellNodes},
+    actors::messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, NodeSaid, TellNodes},
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
@@ -44,6 +44,12 @@ impl Handler<BridgeUp> for Ear {
     }
 }
 
+impl Handler<BridgeDown> for Ear {
+    type Result = ();
+
+    fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Context<Self>) {}
+}
+
 impl Handler<NodeSaid> for Ear {
     type Result = ();
 
@@ -67,7 +73,12 @@ impl Node {
     fn start(link: impl FnOnce(Addr<RedisBridge>) -> Box<dyn Link> + 'static) -> Self {
         let (sender, heard) = mpsc::unbounded_channel();
         let ear = Ear(sender).start();
-        let reports = Reports { restored: ear.clone().recipient(), up: ear.clone().recipient(), node_said: ear.recipient() };
+        let reports = Reports {
+            restored: ear.clone().recipient(),
+            up: ear.clone().recipient(),
+            down: ear.clone().recipient(),
+            node_said: ear.recipient(),
+        };
         let parts = BridgeParts {
             config: Arc::new(Config::default()),
             key: KEY,

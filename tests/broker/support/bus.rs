@@ -13,7 +13,8 @@ use actix::{Actor, Addr, Context, Handler};
 use bytes::Bytes;
 use callboard::{
     actors::messages::{
-        AccountForMissed, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Subscribe, Unsubscribe,
+        AccountForMissed, BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Subscribe,
+        Unsubscribe,
     },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports},
@@ -181,7 +182,12 @@ impl Bus {
             key: KEY,
             prefix: "callboard".into(),
             mailbox: setup.mailbox,
-            reports: Reports { restored: reports.clone().recipient(), up: reports.clone().recipient(), node_said: reports.recipient() },
+            reports: Reports {
+                restored: reports.clone().recipient(),
+                up: reports.clone().recipient(),
+                down: reports.clone().recipient(),
+                node_said: reports.recipient(),
+            },
             readiness: Arc::clone(&readiness),
             metrics: metrics.clone(),
             lifeline: None,
@@ -270,6 +276,12 @@ impl Handler<BridgeUp> for ReportLog {
     type Result = ();
 
     fn handle(&mut self, BridgeUp: BridgeUp, _: &mut Self::Context) {}
+}
+
+impl Handler<BridgeDown> for ReportLog {
+    type Result = ();
+
+    fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Self::Context) {}
 }
 
 impl Handler<NodeSaid> for ReportLog {
