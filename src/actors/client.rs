@@ -28,6 +28,8 @@ pub(super) struct Client {
     /// Its user's own events come to it.
     pub has_user: bool,
     pub rooms: SmallVec<[RoomName; 2]>,
+    /// Those of them whose presence counts it.
+    pub present: SmallVec<[RoomName; 1]>,
     /// Where it stood when it entered its first room with history.
     pub first: Option<(RoomName, Option<Point>)>,
     /// Where its stream stands, once that has several such rooms and its ids must cover them all.
@@ -50,6 +52,12 @@ impl Client {
         let Target::Room(room) = target else { return std::mem::take(&mut self.has_user) };
         let place = self.rooms.iter().position(|known| known == room);
         place.map(|place| self.rooms.remove(place)).is_some()
+    }
+
+    /// Notes that presence counts it no more; false if it did not.
+    pub fn withdraw(&mut self, room: &RoomName) -> bool {
+        let place = self.present.iter().position(|known| known == room);
+        place.map(|place| self.present.swap_remove(place)).is_some()
     }
 
     /// All whose events it gets.

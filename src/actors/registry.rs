@@ -22,7 +22,7 @@ use super::{
     client::Client,
     gaps::Gap,
     group::GroupOptions,
-    hall::{Hall, Place, Refused, Resume, Waiting},
+    hall::{Admitted, Hall, Place, Refused, Resume, Waiting},
     messages::{
         BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Reconfigure, Refusal, Replay,
         Subscribe, Tell, TellNodes, Unsubscribe,
@@ -156,10 +156,6 @@ impl RoomRegistry {
         let is_known = client.note(&target);
         let place = Place { connection, encoding, outbox: Arc::clone(&client.outbox) };
         let worker = client.worker.clone();
-        if !is_known {
-            let user = client.identity.user.clone();
-            self.note_presence(user.as_ref(), &target, true, ctx);
-        }
         let options = self.group_options(&target);
         let hall = match self.halls.entry(target.clone()) {
             Entry::Occupied(hall) => hall.into_mut(),
@@ -178,6 +174,8 @@ impl RoomRegistry {
         }
         if let Some(resuming) = resuming {
             self.resume(&target, worker.index, resuming, ctx);
+        } else if !must_wait {
+            self.note_present(connection, &target, ctx);
         }
         if must_wait {
             if self.awaited.is_empty() {
@@ -197,7 +195,8 @@ impl RoomRegistry {
                 ctx.run_later(left, Self::lose_patience);
                 return;
             }
-            let resuming = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            let Admitted { entered, resuming } = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            entered.into_iter().for_each(|connection| self.note_present(connection, &target, ctx));
             resuming.into_iter().for_each(|waiting| self.resume(&target, worker, waiting, ctx));
         }
     }
@@ -242,7 +241,8 @@ impl RoomRegistry {
         match answer {
             // Everybody who waited for it is a member now.
             Ok(()) => {
-                let (unproven, resuming) = hall.open(feed.worker);
+                let (unproven, Admitted { entered, resuming }) = hall.open(feed.worker);
+                entered.into_iter().for_each(|connection| self.note_present(connection, target, ctx));
                 for connection in unproven {
                     self.note_gap(connection, target, GapReason::BrokerLost, ctx);
                 }
@@ -262,10 +262,8 @@ impl RoomRegistry {
         let Refused { turned_away, unproven } = refused;
         for connection in turned_away.iter().chain(&unproven) {
             let Some(client) = self.connections.get_mut(connection) else { continue };
-            if client.forget(target) {
-                let user = client.identity.user.clone();
-                self.note_presence(user.as_ref(), target, false, ctx);
-            }
+            client.forget(target);
+            self.note_absent(*connection, target, ctx);
         }
         let Target::Room(room) = target else { return };
         let Refusal { code, message } = Refusal::from(error.clone());
@@ -312,8 +310,8 @@ impl RoomRegistry {
         if !client.forget(&target) {
             return false;
         }
-        let (worker, user) = (client.worker.index, client.identity.user.clone());
-        self.note_presence(user.as_ref(), &target, false, ctx);
+        let worker = client.worker.index;
+        self.note_absent(connection, &target, ctx);
         self.exit(connection, worker, target, farewell);
         true
     }
@@ -357,6 +355,7 @@ impl Handler<Connect> for RoomRegistry {
                 worker,
                 has_user: false,
                 rooms: SmallVec::new(),
+                present: SmallVec::new(),
                 first: None,
                 positions: None,
             },
@@ -417,10 +416,13 @@ impl Handler<ConnectionEnded> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, fact: ConnectionEnded, ctx: &mut Context<Self>) {
+        let Some(client) = self.connections.get(&fact.connection) else { return };
+        for room in client.present.clone() {
+            self.note_absent(fact.connection, &Target::Room(room), ctx);
+        }
         let Some(client) = self.connections.remove(&fact.connection) else { return };
         // Of what it was to be told, nothing is said: `tell_gaps` finds it gone.
         for target in client.targets() {
-            self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
             self.exit(fact.connection, client.worker.index, target, None);
         }
     }

@@ -105,6 +105,7 @@ impl Handler<Recalled> for RoomRegistry {
                 hall.order(worker, Release { connection, greeting, missed, after, is_ahead, positions });
             }
         }
+        self.note_present(connection, &target, ctx);
         // The connection may have ended meanwhile.
         let _ = waiting.answer.send(Ok(()));
     }
