@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use callboard::{
-    actors::messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, NodeSaid, TellNodes},
+    actors::{
+        attendance::Attendance,
+        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, NodeSaid, Steer, TellNodes},
+    },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
@@ -50,6 +53,11 @@ impl Handler<BridgeDown> for Ear {
     fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Context<Self>) {}
 }
 
+impl Handler<Steer> for Ear {
+    type Result = ();
+    fn handle(&mut self, _: Steer, _: &mut Context<Self>) {}
+}
+
 impl Handler<NodeSaid> for Ear {
     type Result = ();
 
@@ -77,7 +85,8 @@ impl Node {
             restored: ear.clone().recipient(),
             up: ear.clone().recipient(),
             down: ear.clone().recipient(),
-            node_said: ear.recipient(),
+            node_said: ear.clone().recipient(),
+            steer: ear.recipient(),
         };
         let parts = BridgeParts {
             config: Arc::new(Config::default()),
@@ -89,6 +98,7 @@ impl Node {
             readiness: Arc::default(),
             metrics: Metrics::new(),
             lifeline: None,
+            attendance: Attendance::default(),
         };
         let bridge = RedisBridge::create(|ctx| {
             let mut bridge = RedisBridge::new(parts);

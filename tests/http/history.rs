@@ -290,6 +290,13 @@ fn a_socket_io_client_hears_what_comes_in_a_room_with_history() {
     }
 }
 
+fn reload(hub: &Hub, config: &str) {
+    let reads = || hub.process.log().matches("the configuration was read again").count();
+    let before = reads();
+    hub.reload(config);
+    eventually("the configuration is read again", || (reads() > before).then_some(()));
+}
+
 /// The same streams from beginning to end, whatever the rules say meanwhile.
 #[test]
 fn a_rule_that_changes_gives_rooms_a_history_another_size_and_none_and_drops_nobody() {
@@ -300,7 +307,7 @@ fn a_rule_that_changes_gives_rooms_a_history_another_size_and_none_and_drops_nob
         let mut stream = Stream::open(hub.address, "/sse?room=a&room=b");
         publish(&hub, "a", [0]);
         assert_eq!(stream.next().expect("an event").id, None);
-        hub.reload(&rule(5));
+        reload(&hub, &rule(5));
         // The first may come before the numbers do.
         let first = eventually("the events of both have ids", || {
             publish(&hub, "a", [1]);
@@ -314,10 +321,10 @@ fn a_rule_that_changes_gives_rooms_a_history_another_size_and_none_and_drops_nob
         let mut missed = numbers(&mut resume(&hub, "room=a&room=b", &first), 4);
         missed.sort();
         assert_eq!(missed, ["2", "3", "4", "5"], "one id covers both rooms");
-        hub.reload(&rule(2));
+        reload(&hub, &rule(2));
         let (before, notice) = gap(&mut resume(&hub, "room=a", &first));
         assert_eq!((before, notice["reason"].as_str()), (vec!["3".to_owned(), "4".to_owned()], Some("history_trimmed")));
-        hub.reload("");
+        reload(&hub, "");
         publish(&hub, "a", [6]);
         let last = stream.next().expect("an event");
         assert_eq!((last.data.as_str(), last.id), ("6", None));

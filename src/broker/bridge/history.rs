@@ -19,7 +19,10 @@ use tokio::time::Instant;
 
 use super::RedisBridge;
 use crate::{
-    actors::messages::{Deliver, Reconfigure},
+    actors::{
+        attendance::Attendance,
+        messages::{Deliver, Reconfigure},
+    },
     broker::{
         archive::Archive,
         claims::Claims,
@@ -33,7 +36,6 @@ use crate::{
         ConnectionId, Publication, RoomName, Target,
         dialect::Emit,
         resume::{ResumeKey, RoomHash},
-        source::Destination,
     },
 };
 
@@ -302,7 +304,7 @@ impl Handler<Reconfigure> for RedisBridge {
     fn handle(&mut self, Reconfigure(config): Reconfigure, _: &mut Context<Self>) {
         let limits_of = |target: &Target| match target {
             Target::Room(room) => Some((target.clone(), config.rule_for(room).history)),
-            Target::User(_) => None,
+            Target::User(_) | Target::Namespace(_) => None,
         };
         let all: Vec<_> = self.routes.keys().filter_map(limits_of).collect();
         self.parts.config = config;
@@ -328,10 +330,11 @@ impl Handler<Keyed> for RedisBridge {
     }
 }
 
-/// An emission as a publication to this target.
-pub(super) fn publication(target: Target, emit: Emit<Destination>) -> Publication {
-    let mut publication = Publication::new(target, emit.event);
-    publication.except = emit.except.iter().filter_map(|id| id.parse::<ConnectionId>().ok()).collect();
+/// An emission as a publication.
+pub(super) fn publication(emit: Emit<Target>, attendance: &Attendance) -> Publication {
+    let mut publication = Publication::new(emit.to, emit.event);
+    let named = emit.except.iter().filter_map(|id| id.parse::<ConnectionId>().ok());
+    publication.leave_out(named.chain(attendance.of(&*emit.except_rooms)));
     publication.duplicate_key = emit.duplicate_key;
     publication
 }

@@ -12,9 +12,12 @@ use std::{
 use actix::{Actor, Addr, Context, Handler};
 use bytes::Bytes;
 use callboard::{
-    actors::messages::{
-        AccountForMissed, BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Subscribe,
-        Unsubscribe,
+    actors::{
+        attendance::Attendance,
+        messages::{
+            AccountForMissed, BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Steer,
+            Subscribe, Unsubscribe,
+        },
     },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports},
@@ -186,11 +189,13 @@ impl Bus {
                 restored: reports.clone().recipient(),
                 up: reports.clone().recipient(),
                 down: reports.clone().recipient(),
-                node_said: reports.recipient(),
+                node_said: reports.clone().recipient(),
+                steer: reports.recipient(),
             },
             readiness: Arc::clone(&readiness),
             metrics: metrics.clone(),
             lifeline: None,
+            attendance: Attendance::default(),
         };
         let bridge = RedisBridge::create(|ctx| {
             let mut bridge = RedisBridge::new(parts);
@@ -282,6 +287,11 @@ impl Handler<BridgeDown> for ReportLog {
     type Result = ();
 
     fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Self::Context) {}
+}
+
+impl Handler<Steer> for ReportLog {
+    type Result = ();
+    fn handle(&mut self, _: Steer, _: &mut Context<Self>) {}
 }
 
 impl Handler<NodeSaid> for ReportLog {
