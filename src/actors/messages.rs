@@ -345,6 +345,11 @@ pub struct BridgeRestored {
 #[rtype(result = "()")]
 pub struct BridgeUp;
 
+/// Bridge → registry: the broker is lost, and with it what other nodes say, until the next [`BridgeUp`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct BridgeDown;
+
 /// Registry → bridge: say this to every node, this one among them. Answers when the broker has taken it.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), BrokerError>")]
@@ -382,7 +387,7 @@ pub struct Drain {
 }
 
 /// Door → registry: another configuration holds from now on. Members stay members.
-#[derive(Debug, Message)]
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Reconfigure(pub Arc<Config>);
 

@@ -22,10 +22,10 @@ use super::{
     client::Client,
     gaps::Gap,
     group::GroupOptions,
-    hall::{Hall, Place, Refused, Resume, Waiting},
+    hall::{Admitted, Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, RemoveMember, Replay,
-        Subscribe, Tell, TellNodes, Unsubscribe,
+        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Reconfigure, Refusal, RemoveMember,
+        Replay, Subscribe, Tell, TellNodes, Unsubscribe,
     },
     presence::Presence,
 };
@@ -50,6 +50,7 @@ pub struct Bridge {
     pub publish: Recipient<Publish>,
     pub tell_nodes: Recipient<TellNodes>,
     pub replay: Recipient<Replay>,
+    pub reconfigure: Recipient<Reconfigure>,
 }
 
 pub struct RegistryParts {
@@ -158,9 +159,7 @@ impl RoomRegistry {
         let place = Place { connection, encoding, outbox: Arc::clone(&client.outbox) };
         let worker = client.worker.clone();
         if !is_known {
-            let user = client.identity.user.clone();
             self.parts.attendance.note(connection, &target, true);
-            self.note_presence(user.as_ref(), &target, true, ctx);
         }
         let options = self.group_options(&target);
         let hall = match self.halls.entry(target.clone()) {
@@ -180,6 +179,8 @@ impl RoomRegistry {
         }
         if let Some(resuming) = resuming {
             self.resume(&target, worker.index, resuming, ctx);
+        } else if !must_wait {
+            self.note_present(connection, &target, ctx);
         }
         if must_wait {
             if self.awaited.is_empty() {
@@ -199,7 +200,8 @@ impl RoomRegistry {
                 ctx.run_later(left, Self::lose_patience);
                 return;
             }
-            let resuming = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            let Admitted { entered, resuming } = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            entered.into_iter().for_each(|connection| self.note_present(connection, &target, ctx));
             resuming.into_iter().for_each(|waiting| self.resume(&target, worker, waiting, ctx));
         }
     }
@@ -245,7 +247,8 @@ impl RoomRegistry {
         match answer {
             // Everybody who waited for it is a member now.
             Ok(()) => {
-                let (unproven, resuming) = hall.open(feed.worker);
+                let (unproven, Admitted { entered, resuming }) = hall.open(feed.worker);
+                entered.into_iter().for_each(|connection| self.note_present(connection, target, ctx));
                 for connection in unproven {
                     self.note_gap(connection, target, GapReason::BrokerLost, ctx);
                 }
@@ -266,9 +269,8 @@ impl RoomRegistry {
         for connection in turned_away.iter().chain(&unproven) {
             let Some(client) = self.connections.get_mut(connection) else { continue };
             if client.forget(target) {
-                let user = client.identity.user.clone();
                 self.parts.attendance.note(*connection, target, false);
-                self.note_presence(user.as_ref(), target, false, ctx);
+                self.note_absent(*connection, target, ctx);
             }
         }
         let Target::Room(room) = target else { return };
@@ -316,9 +318,9 @@ impl RoomRegistry {
         if !client.forget(&target) {
             return false;
         }
-        let (worker, user) = (client.worker.index, client.identity.user.clone());
+        let worker = client.worker.index;
         self.parts.attendance.note(order.connection, &target, false);
-        self.note_presence(user.as_ref(), &target, false, ctx);
+        self.note_absent(order.connection, &target, ctx);
         self.exit(worker, target, order);
         true
     }
@@ -363,6 +365,7 @@ impl Handler<Connect> for RoomRegistry {
                 worker,
                 has_user: false,
                 rooms: SmallVec::new(),
+                present: SmallVec::new(),
                 namespaces: Vec::new(),
                 first: None,
                 positions: None,
@@ -430,12 +433,15 @@ impl Handler<ConnectionEnded> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, fact: ConnectionEnded, ctx: &mut Context<Self>) {
+        let Some(client) = self.connections.get(&fact.connection) else { return };
+        for room in client.present.clone() {
+            self.note_absent(fact.connection, &Target::Room(room), ctx);
+        }
         let Some(client) = self.connections.remove(&fact.connection) else { return };
         // Of what it was to be told, nothing is said: `tell_gaps` finds it gone.
         for target in client.targets() {
             let connection = fact.connection;
             self.parts.attendance.note(connection, &target, false);
-            self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
             self.exit(client.worker.index, target, RemoveMember { connection, farewell: None, unsaid: None });
         }
     }
