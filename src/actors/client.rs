@@ -24,7 +24,7 @@ pub(super) struct Client {
     pub user_encoding: Option<Encoding>,
     pub tell: Recipient<Tell>,
     pub summon: Option<Recipient<Summon>>,
-    pub worker: Worker,
+    pub worker: Arc<Worker>,
     /// Its user's own events come to it.
     pub has_user: bool,
     pub rooms: SmallVec<[RoomName; 2]>,
@@ -33,7 +33,7 @@ pub(super) struct Client {
     /// Those of Socket.IO whose every event it gets; none where no publisher may emit so.
     pub namespaces: Vec<Namespace>,
     /// Where it stood when it entered its first room with history.
-    pub first: Option<(RoomName, Option<Point>)>,
+    pub first: Option<Box<(RoomName, Option<Point>)>>,
     /// Where its stream stands, once that has several such rooms and its ids must cover them all.
     pub positions: Option<Arc<Positions>>,
 }

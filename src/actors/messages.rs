@@ -167,7 +167,7 @@ pub struct Connect {
     pub tell: Recipient<Tell>,
     /// Where a connection joins by itself what the application orders, because it alone knows how a room is spelled for it.
     pub summon: Option<Recipient<Summon>>,
-    pub worker: Worker,
+    pub worker: Arc<Worker>,
 }
 
 /// Connection → registry: become a member. The greeting reaches the client before the first event of the room; the answer

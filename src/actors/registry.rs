@@ -68,7 +68,8 @@ pub struct RoomRegistry {
     pub(super) parts: RegistryParts,
     /// Rooms and users with members on this node, and those that linger.
     pub(super) halls: HashMap<Target, Hall, RandomState>,
-    pub(super) connections: HashMap<ConnectionId, Client, RandomState>,
+    /// Boxed, so that the map's spare places, and its copy while it grows, are small.
+    pub(super) connections: HashMap<ConnectionId, Box<Client>, RandomState>,
     /// Rooms and users that somebody waits to enter, and until when, soonest first.
     awaited: VecDeque<(Instant, Target, usize)>,
     /// Groups that were left by their last member, oldest first.
@@ -154,10 +155,12 @@ impl RoomRegistry {
         if since.is_some() && !keeps_history {
             self.note_gap(connection, &target, GapReason::NoHistory, ctx);
         }
+        // All who are in a room share the text of its name.
+        let target = self.halls.get_key_value(&target).map_or(target, |(known, _)| known.clone());
         let Some(client) = self.connections.get_mut(&connection) else { return at_once(Err(connection_is_gone())) };
         let is_known = client.note(&target);
         let place = Place { connection, encoding, outbox: Arc::clone(&client.outbox) };
-        let worker = client.worker.clone();
+        let worker = Arc::clone(&client.worker);
         if !is_known {
             self.parts.attendance.note(connection, &target, true);
         }
@@ -355,7 +358,7 @@ impl Handler<Connect> for RoomRegistry {
         let user = identity.user.clone();
         // A Socket.IO client may say later who it is.
         let client = match self.connections.remove(&connection) {
-            Some(known) => Client { identity, outbox, user_encoding, tell, summon, worker, ..known },
+            Some(known) => Client { identity, outbox, user_encoding, tell, summon, worker, ..*known },
             None => Client {
                 identity,
                 outbox,
@@ -372,7 +375,7 @@ impl Handler<Connect> for RoomRegistry {
             },
         };
         let has_user = client.has_user;
-        self.connections.insert(connection, client);
+        self.connections.insert(connection, Box::new(client));
         match (user, user_encoding) {
             (Some(user), Some(encoding)) if !has_user => {
                 self.enter(connection, Target::User(user), Arrival { encoding, greeting: None, since: None }, ctx)

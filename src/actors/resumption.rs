@@ -46,8 +46,8 @@ impl RoomRegistry {
         if client.positions.is_some() {
             return client.positions.clone();
         }
-        let Some((first, point)) = client.first.clone().filter(|(first, _)| client.rooms.contains(first)) else {
-            client.first = Some((room.clone(), replayed.after));
+        let Some((first, point)) = client.first.as_deref().cloned().filter(|(first, _)| client.rooms.contains(first)) else {
+            client.first = Some(Box::new((room.clone(), replayed.after)));
             return None;
         };
         if first == *room {

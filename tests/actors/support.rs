@@ -446,7 +446,7 @@ impl House {
         guest
     }
 
-    pub fn guest(&self, number: u32, identity: Identity, worker: Worker) -> (Guest, Connect) {
+    pub fn guest(&self, number: u32, identity: Identity, worker: Arc<Worker>) -> (Guest, Connect) {
         let guest = Guest { id: id(number), outbox: outbox(256, WireName::WebSocket, &self.metrics), told: Rc::default() };
         let tell: Recipient<Tell> = Listener(Rc::clone(&guest.told)).start().recipient();
         let (identity, outbox) = (Arc::new(identity), Arc::clone(&guest.outbox));
