@@ -33,7 +33,7 @@ use super::{
 use crate::{
     actors::{
         attendance::Attendance,
-        messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Steer, Subscribe, Unsubscribe},
+        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Steer, Subscribe, Unsubscribe},
     },
     config::Config,
     lifeline::{Lifeline, Readiness},
@@ -54,6 +54,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Reports {
     pub restored: Recipient<BridgeRestored>,
     pub up: Recipient<BridgeUp>,
+    pub down: Recipient<BridgeDown>,
     pub node_said: Recipient<NodeSaid>,
     pub steer: Recipient<Steer>,
 }
@@ -194,19 +195,21 @@ impl RedisBridge {
     fn deliver(&mut self, label: &Arc<str>, emit: Emit<Target>, origin: Origin<'_>) {
         let target = emit.to.clone();
         let Some(route) = self.routes.get_mut(&target).filter(|route| !route.is_frozen) else { return };
-        self.parts.metrics.published(label).inc();
         let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id));
         let publication = history::publication(emit, &self.parts.attendance);
         let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
-        match &mut route.recording {
-            None => route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics),
-            Some(recording) => {
-                let (delivery, given_up) = self.desk.take_down(recording, publication, origin, ready);
-                self.parts.metrics.history_writes("lost", given_up);
-                if let Some(delivery) = delivery {
-                    route.fan_out(&delivery, &self.parts.metrics);
-                }
-            }
+        let published = self.parts.metrics.published(label);
+        let Some(recording) = &mut route.recording else {
+            published.inc();
+            return route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics);
+        };
+        let taken = self.desk.take_down(recording, publication, origin, ready);
+        self.parts.metrics.history_writes("lost", taken.unwritten);
+        published.inc_by(taken.ready.len() as u64);
+        taken.ready.iter().for_each(|delivery| route.fan_out(delivery, &self.parts.metrics));
+        // While the link is still down, its return tells of the gap.
+        if taken.gave_up && self.is_up {
+            self.conclude_catch_up(target, false);
         }
     }
 
@@ -342,6 +345,7 @@ impl Handler<LinkUp> for RedisBridge {
 impl Handler<LinkDown> for RedisBridge {
     type Result = ();
 
+    #[expect(clippy::disallowed_methods, reason = "once per outage, and it must not be lost")]
     fn handle(&mut self, LinkDown: LinkDown, _: &mut Context<Self>) {
         if !std::mem::take(&mut self.is_up) {
             return;
@@ -349,6 +353,7 @@ impl Handler<LinkDown> for RedisBridge {
         self.parts.readiness.set_broker_up(false);
         self.parts.metrics.broker_up().set(0);
         self.parts.metrics.broker_gaps().inc();
+        self.parts.reports.down.do_send(BridgeDown);
         for route in self.routes.values_mut() {
             route.is_torn |= matches!(route.outcome(), Some(Ok(())));
             route.ask_again();
@@ -373,6 +378,7 @@ impl Handler<Subscribe> for RedisBridge {
             }
             route
         });
+        route.recording.iter_mut().for_each(|recording| self.desk.note_visited(&target, recording));
         // Somebody may have changed the ACL since.
         if let Some(Err(_)) = route.outcome() {
             asked = route.ask_again();
@@ -407,9 +413,9 @@ impl Handler<Unsubscribe> for RedisBridge {
         if !route.feeds.is_empty() {
             return;
         }
-        match &route.recording {
+        match &mut route.recording {
             // It goes on recording for those who come back.
-            Some(recording) => self.desk.note_deserted(target, recording.limits.ttl),
+            Some(recording) => self.desk.note_deserted(target, recording),
             None => _ = self.close_route(&target),
         }
     }

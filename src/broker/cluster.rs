@@ -25,7 +25,9 @@ use super::{
     redis::{Cluster, Layout},
 };
 use crate::{
-    actors::messages::{BrokerError, HistoryExtent, Kept, Publish, Published, Replay, Replayed, Subscribe, TellNodes, Unsubscribe},
+    actors::messages::{
+        BrokerError, HistoryExtent, Kept, Publish, Published, Reconfigure, Replay, Replayed, Subscribe, TellNodes, Unsubscribe,
+    },
     lifeline::{Lifeline, Readiness},
     metrics::Metrics,
     protocol::{RoomName, Target},
@@ -215,6 +217,15 @@ impl Handler<Replay> for ClusterBridge {
         let answer = self.bridge_of_room(&question.room).send(question);
         let unknown = Replayed { gap: is_resumed.then_some(crate::protocol::GapReason::BrokerLost), ..Replayed::default() };
         Box::pin(async move { answer.await.unwrap_or(unknown) })
+    }
+}
+
+impl Handler<Reconfigure> for ClusterBridge {
+    type Result = ();
+
+    #[expect(clippy::disallowed_methods, reason = "once per reload, and it must not be lost")]
+    fn handle(&mut self, order: Reconfigure, _: &mut Context<Self>) {
+        self.bridges.iter().for_each(|bridge| bridge.do_send(order.clone()));
     }
 }
 

@@ -8,7 +8,7 @@ use actix::{Actor, Addr, AsyncContext, Handler, Recipient, dev::ToEnvelope};
 use crate::{
     actors::{
         attendance::Attendance,
-        messages::{HistoryExtent, Publish, Replay, Subscribe, TellNodes, Unsubscribe},
+        messages::{HistoryExtent, Publish, Reconfigure, Replay, Subscribe, TellNodes, Unsubscribe},
         registry::Bridge,
     },
     broker::{
@@ -146,12 +146,19 @@ impl BusParts {
 impl Bus {
     fn of<A>(bus: &Addr<A>) -> Self
     where
-        A: Handler<Subscribe> + Handler<Unsubscribe> + Handler<Publish> + Handler<TellNodes> + Handler<Replay> + Handler<HistoryExtent>,
+        A: Handler<Subscribe>
+            + Handler<Unsubscribe>
+            + Handler<Publish>
+            + Handler<TellNodes>
+            + Handler<Replay>
+            + Handler<Reconfigure>
+            + Handler<HistoryExtent>,
         A::Context: ToEnvelope<A, Subscribe>
             + ToEnvelope<A, Unsubscribe>
             + ToEnvelope<A, Publish>
             + ToEnvelope<A, TellNodes>
             + ToEnvelope<A, Replay>
+            + ToEnvelope<A, Reconfigure>
             + ToEnvelope<A, HistoryExtent>,
     {
         let bridge = Bridge {
@@ -160,6 +167,7 @@ impl Bus {
             publish: bus.clone().recipient(),
             tell_nodes: bus.clone().recipient(),
             replay: bus.clone().recipient(),
+            reconfigure: bus.clone().recipient(),
         };
         Self { bridge, publish: bus.clone().recipient(), history: bus.clone().recipient() }
     }

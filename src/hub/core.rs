@@ -96,6 +96,7 @@ impl Core {
             let reports = Reports {
                 restored: registry.clone().recipient(),
                 up: registry.clone().recipient(),
+                down: registry.clone().recipient(),
                 node_said: registry.clone().recipient(),
                 steer: registry.recipient(),
             };

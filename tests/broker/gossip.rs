@@ -7,7 +7,7 @@ use bytes::Bytes;
 use callboard::{
     actors::{
         attendance::Attendance,
-        messages::{BridgeRestored, BridgeUp, BrokerError, NodeSaid, Steer, TellNodes},
+        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, NodeSaid, Steer, TellNodes},
     },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
@@ -47,6 +47,12 @@ impl Handler<BridgeUp> for Ear {
     }
 }
 
+impl Handler<BridgeDown> for Ear {
+    type Result = ();
+
+    fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Context<Self>) {}
+}
+
 impl Handler<Steer> for Ear {
     type Result = ();
     fn handle(&mut self, _: Steer, _: &mut Context<Self>) {}
@@ -78,6 +84,7 @@ impl Node {
         let reports = Reports {
             restored: ear.clone().recipient(),
             up: ear.clone().recipient(),
+            down: ear.clone().recipient(),
             node_said: ear.clone().recipient(),
             steer: ear.recipient(),
         };

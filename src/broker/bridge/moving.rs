@@ -134,7 +134,7 @@ impl Handler<Settle> for RedisBridge {
         if let (Target::Room(room), Some(recording)) = (&target, &mut route.recording) {
             self.desk.adopt(room, recording);
             if route.feeds.is_empty() {
-                self.desk.note_deserted(target.clone(), recording.limits.ttl);
+                self.desk.note_deserted(target.clone(), recording);
             }
         }
         self.routes.insert(target.clone(), route);

@@ -99,6 +99,14 @@ impl Route {
         }
     }
 
+    /// Hands on what waited for its number or its turn, or was fetched.
+    pub fn fan_out_late(&self, deliveries: impl IntoIterator<Item = Deliver>, metrics: &Metrics) {
+        for delivery in deliveries {
+            metrics.published("history").inc();
+            self.fan_out(&delivery, metrics);
+        }
+    }
+
     /// Answers those who wait, if it is known what to. Who joins a room with history is told when its events have numbers.
     pub fn settle(&mut self) {
         self.is_frozen &= self.outcome().is_none();
