@@ -1,7 +1,7 @@
 //! Events that two hubs take while something happens to their Redis, and what must come of them.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Instant,
 };
@@ -98,14 +98,14 @@ fn assert_in_order(what: &str, events: &[Block]) {
     assert_eq!(back, None, "{what}: out of order or doubled");
 }
 
-fn assert_holds(what: &str, events: &[Block], taken: &[u32]) {
+fn missing(events: &[Block], taken: &[u32]) -> Vec<u32> {
     let came: HashSet<_> = events.iter().filter_map(number).collect();
-    let missing: Vec<_> = taken.iter().filter(|number| !came.contains(number)).collect();
-    assert!(missing.is_empty(), "{what}: of {} taken are missing {missing:?}", taken.len());
+    taken.iter().filter(|number| !came.contains(number)).copied().collect()
 }
 
 /// Numbers go to a room with history and one without, while something happens to their Redis. In the first, what was taken comes
-/// to those who listen on either hub, once and in order, and is replayed; in the second, those hear of a gap.
+/// to those who listen on either hub, once and in order, or they hear of a gap; and all of it is replayed. In the second, they
+/// hear of a gap.
 pub fn check_under_load(hubs: &[Hub; 2], [kept, plain]: [&str; 2], happens: impl FnOnce()) {
     let mut kept_streams = [open(&hubs[0], kept), open(&hubs[1], kept)];
     let mut plain_streams = [open(&hubs[0], plain), open(&hubs[1], plain)];
@@ -128,18 +128,22 @@ pub fn check_under_load(hubs: &[Hub; 2], [kept, plain]: [&str; 2], happens: impl
     });
     let last = |taken: &[u32]| *taken.last().expect("the last one");
     let seen = kept_streams.each_mut().map(|stream| read_until(stream, last(&taken), 0));
-    for (events, gaps) in &seen {
-        println!("{} taken, {} came, {gaps} gaps", taken.len(), events.len());
+    for ((events, gaps), stream) in seen.iter().zip(&mut kept_streams) {
         assert_in_order("live", events);
-        assert_holds("live", events, &taken);
+        let missing = missing(events, &taken);
+        println!("{} taken, {} came, {gaps} gaps, missing {missing:?}", taken.len(), events.len());
+        // One node may be back so much later than the other that what came meanwhile is not written yet.
+        assert!(missing.is_empty() || *gaps > 0 || stream.next().is_some_and(|block| block.event == "callboard:gap"), "{missing:?}");
     }
-    let ids = |events: &[Block]| events.iter().map(|event| (event.data.clone(), event.id.clone())).collect::<Vec<_>>();
-    assert_eq!(ids(&seen[0].0), ids(&seen[1].0), "under the same ids on both");
+    let ids: [HashMap<_, _>; 2] = seen.each_ref().map(|(events, _)| events.iter().map(|event| (&event.data, &event.id)).collect());
+    assert!(ids[0].iter().all(|(data, id)| ids[1].get(data).is_none_or(|other| other == id)), "under the same ids on both");
     let from = first[0].id.as_deref().expect("an id");
-    let mut resumed = Stream::request(hubs[1].address, "GET", &format!("/sse?room={kept}"), &[("Last-Event-ID", from)], b"");
-    let (replayed, _) = read_until(&mut resumed, last(&taken), 0);
-    assert_in_order("replayed", &replayed);
-    assert_holds("replayed", &replayed, &taken);
+    eventually("all is replayed", || {
+        let mut resumed = Stream::request(hubs[1].address, "GET", &format!("/sse?room={kept}"), &[("Last-Event-ID", from)], b"");
+        let (replayed, _) = read_until(&mut resumed, last(&taken), 0);
+        assert_in_order("replayed", &replayed);
+        missing(&replayed, &taken).is_empty().then_some(())
+    });
     for stream in &mut plain_streams {
         let (events, gaps) = read_until(stream, last(&plain_taken), 1);
         assert_in_order("without history", &events);
