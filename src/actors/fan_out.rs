@@ -187,7 +187,10 @@ impl FanOut {
             positions.note(after);
         }
         member.after = after.map(|after| after.position);
-        self.deliver_kept(&member, &kept);
+        // What this node could not number yet is earlier than `after`. Other nodes numbered it, so it is among what was missed, or
+        // nobody did and the gap is told.
+        let unnumbered = kept.iter().take_while(|delivery| after.is_some() && delivery.publication.point.is_none()).count();
+        self.deliver_kept(&member, &kept[unnumbered..]);
         // What comes now is later, but for a client that comes from a node ahead of this one.
         member.after = member.after.filter(|_| is_ahead);
         if dropped > 0 {
