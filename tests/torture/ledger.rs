@@ -211,9 +211,11 @@ impl Record {
 impl Page<'_> {
     fn check(mut self, numbers: impl Iterator<Item = u32>) -> Tally {
         let mut tally = Tally { notices: self.gaps.len() as u64, received: self.events.len() as u64, ..Tally::default() };
-        tally.disordered = self.events.windows(2).filter(|pair| pair[1].2 < pair[0].2).count() as u64;
-        self.events.sort_by_key(|(_, _, number)| *number);
-        tally.doubled = self.events.windows(2).filter(|pair| pair[1].2 == pair[0].2).count() as u64;
+        let is_wrong = |pair: &&[(usize, Instant, u32)]| pair[1].2 < pair[0].2 && self.is_comparable(pair[0].0, pair[1].0);
+        tally.disordered = self.events.windows(2).filter(is_wrong).count() as u64;
+        self.events.sort_by_key(|(place, _, number)| (*number, *place));
+        let is_again = |pair: &&[(usize, Instant, u32)]| pair[1].2 == pair[0].2 && self.is_comparable(pair[0].0, pair[1].0);
+        tally.doubled = self.events.windows(2).filter(is_again).count() as u64;
         let mut next = 0;
         for number in numbers {
             tally.due += 1;
@@ -231,6 +233,11 @@ impl Page<'_> {
             }
         }
         tally
+    }
+
+    /// Who comes back without an id, to a node that is a moment behind, has nothing by which that node could know.
+    fn is_comparable(&self, before: usize, after: usize) -> bool {
+        self.terms.resumes || !self.openings.iter().any(|place| (before..after).contains(place))
     }
 
     fn was_told(&self, before: usize, after: Option<Instant>) -> bool {
