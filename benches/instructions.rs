@@ -15,7 +15,7 @@ type Case = (&'static str, fn() -> Work);
 const CASES: &[Case] = &[
     ("sse_encode", || {
         let publication = publication();
-        Box::new(move || drop(black_box(sse::event_block(black_box(&publication)))))
+        Box::new(move || drop(black_box(sse::event_block(black_box(&publication), None))))
     }),
     ("ws_encode", || {
         let publication = publication();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    protocol::{Encoding, RoomName, Target, resume::Point},
+    protocol::{Encoding, RoomName, Target, resume::Point, socketio::Namespace},
 };
 
 /// One connection, as the registry knows it.
@@ -28,6 +28,8 @@ pub(super) struct Client {
     /// Its user's own events come to it.
     pub has_user: bool,
     pub rooms: SmallVec<[RoomName; 2]>,
+    /// Those of Socket.IO whose every event it gets; none where no publisher may emit so.
+    pub namespaces: Vec<Namespace>,
     /// Where it stood when it entered its first room with history.
     pub first: Option<(RoomName, Option<Point>)>,
     /// Where its stream stands, once that has several such rooms and its ids must cover them all.
@@ -37,32 +39,48 @@ pub(super) struct Client {
 impl Client {
     /// Notes that it enters; true if it was there already.
     pub fn note(&mut self, target: &Target) -> bool {
-        let Target::Room(room) = target else { return std::mem::replace(&mut self.has_user, true) };
-        let is_known = self.rooms.contains(room);
-        if !is_known {
-            self.rooms.push(room.clone());
+        match target {
+            Target::User(_) => std::mem::replace(&mut self.has_user, true),
+            Target::Room(room) if self.rooms.contains(room) => true,
+            Target::Room(room) => {
+                self.rooms.push(room.clone());
+                false
+            }
+            Target::Namespace(namespace) if self.namespaces.contains(namespace) => true,
+            Target::Namespace(namespace) => {
+                self.namespaces.push(namespace.clone());
+                false
+            }
         }
-        is_known
     }
 
     /// Notes that it is there no more; false if it was not.
     pub fn forget(&mut self, target: &Target) -> bool {
-        let Target::Room(room) = target else { return std::mem::take(&mut self.has_user) };
-        let place = self.rooms.iter().position(|known| known == room);
-        place.map(|place| self.rooms.remove(place)).is_some()
+        match target {
+            Target::User(_) => std::mem::take(&mut self.has_user),
+            Target::Room(room) => {
+                let place = self.rooms.iter().position(|known| known == room);
+                place.map(|place| self.rooms.remove(place)).is_some()
+            }
+            Target::Namespace(namespace) => {
+                let place = self.namespaces.iter().position(|known| known == namespace);
+                place.map(|place| self.namespaces.remove(place)).is_some()
+            }
+        }
     }
 
     /// All whose events it gets.
     pub fn targets(&self) -> impl Iterator<Item = Target> {
         let user = self.identity.user.clone().filter(|_| self.has_user);
-        self.rooms.iter().cloned().map(Target::Room).chain(user.map(Target::User))
+        let namespaces = self.namespaces.iter().cloned().map(Target::Namespace);
+        self.rooms.iter().cloned().map(Target::Room).chain(user.map(Target::User)).chain(namespaces)
     }
 
     /// True if it does by itself what the application orders.
     #[expect(clippy::disallowed_methods, reason = "once per order of the application, and it must not be lost")]
-    pub fn summon(&self, room: &RoomName, is_member: bool) -> bool {
+    pub fn summon(&self, order: Summon) -> bool {
         let Some(summon) = &self.summon else { return false };
-        summon.do_send(Summon { room: room.clone(), is_member });
+        summon.do_send(order);
         true
     }
 }

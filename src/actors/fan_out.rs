@@ -106,7 +106,7 @@ impl FanOut {
             let bytes = match spelled.iter().find(|(encoding, _)| *encoding == member.encoding) {
                 Some((_, bytes)) => bytes.clone(),
                 None => {
-                    let bytes = member.encoding.reply(reply);
+                    let bytes = member.encoding.reply_in(&self.target, reply);
                     spelled.push((member.encoding, bytes.clone()));
                     bytes
                 }
@@ -176,12 +176,10 @@ impl FanOut {
     /// Hands a held member its greeting, what it missed, and of what was kept for it what is later. To be called while nothing
     /// waits for the next batch, which would come to it twice.
     pub fn release(&mut self, order: Release) {
-        let Release { connection, greeting, missed, after, is_ahead, positions } = order;
+        let Release { connection, greeting, stands, missed, after, is_ahead, positions, .. } = order;
         let Some(Held { mut member, kept, dropped }) = self.holding.remove(connection) else { return };
-        if let Some(greeting) = greeting {
-            member.outbox.push_control(greeting);
-        }
         member.positions = positions;
+        member.greet(greeting, stands);
         self.replay(&member, &missed);
         if let (Some(positions), Some(after)) = (&member.positions, after) {
             positions.note(after);
@@ -195,7 +193,7 @@ impl FanOut {
         member.after = member.after.filter(|_| is_ahead);
         if dropped > 0 {
             self.metrics.dropped(DropReason::MailboxFull).inc_by(dropped);
-            if let Some(bytes) = member.encoding.reply(&gap(&self.target, GapReason::Overflow, Some(dropped))) {
+            if let Some(bytes) = member.encoding.reply_in(&self.target, &gap(&self.target, GapReason::Overflow, Some(dropped))) {
                 member.outbox.push_control(bytes);
             }
         }
@@ -260,6 +258,8 @@ pub fn gap(target: &Target, reason: GapReason, dropped: Option<u64>) -> Reply {
     match target {
         Target::Room(room) => Reply::Gap { rooms: vec![room.clone()], user: false, reason, dropped },
         Target::User(_) => Reply::Gap { rooms: Vec::new(), user: true, reason, dropped },
+        // It has no room to name; the members see by the namespace that it is said in.
+        Target::Namespace(_) => Reply::Gap { rooms: Vec::new(), user: false, reason, dropped },
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    messages::{BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, TellNodes},
+    messages::{BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, RemoveMember, Summon, TellNodes},
     presence::Decided,
     registry::{Arrival, RoomRegistry},
 };
@@ -187,7 +187,7 @@ impl RoomRegistry {
 
     /// Makes a connection a member because the application says so, whatever the room's rule says of who may join. False if it
     /// is in as many rooms as a connection may be.
-    fn enrol(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
+    pub(super) fn enrol(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
         let Some(client) = self.connections.get(&connection) else { return false };
         if client.rooms.contains(room) {
             return true;
@@ -195,25 +195,25 @@ impl RoomRegistry {
         if client.rooms.len() >= self.parts.config.http.max_rooms_per_connection {
             return false;
         }
-        if client.summon(room, true) {
+        if client.summon(Summon::Enter(room.clone())) {
             return true;
         }
         let Some(encoding) = client.user_encoding else { return false };
-        let greeting = Some(Greeting::Joined(room.clone(), Reference::default()));
+        let greeting = Some(Greeting { room: room.clone(), reference: Reference::default() });
         let joined = self.enter(connection, Target::Room(room.clone()), Arrival { encoding, greeting, since: None }, ctx);
         ctx.spawn(joined.into_actor(self).map(|_, _, _| ()));
         true
     }
 
     /// Ends a membership because the application says so. False if there was none.
-    fn expel(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
+    pub(super) fn expel(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
         let Some(client) = self.connections.get(&connection) else { return false };
-        if client.rooms.contains(room) && client.summon(room, false) {
+        if client.rooms.contains(room) && client.summon(Summon::Leave(room.clone())) {
             return true;
         }
         let left = Reply::Left { room: room.clone(), reference: Reference::default() };
         let farewell = client.user_encoding.and_then(|encoding| encoding.reply(&left));
-        self.leave(connection, room, farewell, ctx)
+        self.leave(room, RemoveMember { connection, farewell, unsaid: None }, ctx)
     }
 
     fn carry_out(&mut self, subjects: &[ConnectionId], deed: &Deed, ctx: &mut Context<Self>) -> usize {

@@ -7,16 +7,17 @@ use std::{
 };
 
 use actix::{Actor, Addr, Handler, Message, Recipient};
-use bytes::Bytes;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     group::{Group, GroupOptions, Room, User},
-    messages::{AccountForMissed, AddMember, Announce, BrokerError, ChangeCarrier, Deliver, Feed, Greeting, Hold, Refusal, RemoveMember},
+    messages::{
+        AccountForMissed, AddMember, Announce, Answer, BrokerError, ChangeCarrier, Deliver, Feed, Greeting, Hold, Refusal, RemoveMember,
+    },
     outbox::Outbox,
     worker::Worker,
 };
-use crate::protocol::{ConnectionId, Encoding, ErrorCode, Reply, Target};
+use crate::protocol::{ConnectionId, Encoding, ErrorCode, Reply, Target, socketio::Namespace};
 
 /// The addresses of a room or user, by worker index.
 #[derive(Default)]
@@ -56,7 +57,7 @@ pub struct Waiting {
     pub greeting: Option<Greeting>,
     /// Set in rooms with history.
     pub resume: Option<Resume>,
-    pub answer: oneshot::Sender<Result<(), Refusal>>,
+    pub answer: Answer,
 }
 
 /// How a connection enters a room with history.
@@ -78,6 +79,7 @@ pub struct Place {
 enum GroupAddress {
     Room(Addr<Room>),
     User(Addr<User>),
+    Namespace(Addr<Group<Namespace>>),
 }
 
 impl Hall {
@@ -162,6 +164,7 @@ impl Hall {
         M: Message<Result = ()> + Send + 'static,
         Room: Handler<M>,
         User: Handler<M>,
+        Group<Namespace>: Handler<M>,
     {
         if let Some(seat) = self.seats.get(worker).and_then(Option::as_ref) {
             seat.group.order(order);
@@ -181,7 +184,8 @@ impl Hall {
     }
 
     /// True when nobody is left on this worker.
-    pub fn leave(&mut self, worker: usize, connection: ConnectionId, farewell: Option<Bytes>) -> bool {
+    pub fn leave(&mut self, worker: usize, order: RemoveMember) -> bool {
+        let connection = order.connection;
         let Some(seat) = self.seat(worker) else { return false };
         if let Some(opening) = &mut seat.opening {
             opening.unproven.retain(|known| *known != connection);
@@ -189,12 +193,12 @@ impl Hall {
                 let left = Refusal::new(ErrorCode::NotJoined, "the room was left before it was joined");
                 let _ = waiting.answer.send(Err(left));
                 // The group does not know it yet and will not say it.
-                if let Some(farewell) = &farewell {
+                if let Some(farewell) = &order.farewell {
                     waiting.place.outbox.push_control(farewell.clone());
                 }
             }
         }
-        seat.group.order(RemoveMember { connection, farewell });
+        seat.group.order(order);
         seat.members = seat.members.saturating_sub(1);
         if seat.members == 0 {
             seat.empty_since = Some(Instant::now());
@@ -244,10 +248,7 @@ impl Seat {
             }
             return Some(waiting);
         }
-        let greeting = waiting.greeting.and_then(|greeting| greeting.spell(encoding, None));
-        self.group.order(AddMember { connection, encoding, outbox, greeting });
-        // The connection may have ended meanwhile.
-        let _ = waiting.answer.send(Ok(()));
+        self.group.order(AddMember { connection, encoding, outbox, greeting: waiting.greeting, answer: Some(waiting.answer) });
         None
     }
 }
@@ -260,6 +261,7 @@ impl GroupAddress {
         match target.clone() {
             Target::Room(name) => Self::Room(Room::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
             Target::User(name) => Self::User(User::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
+            Target::Namespace(name) => Self::Namespace(Group::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
         }
     }
 
@@ -267,6 +269,7 @@ impl GroupAddress {
         match self {
             Self::Room(room) => room.clone().recipient(),
             Self::User(user) => user.clone().recipient(),
+            Self::Namespace(namespace) => namespace.clone().recipient(),
         }
     }
 
@@ -274,6 +277,7 @@ impl GroupAddress {
         match self {
             Self::Room(room) => room.clone().recipient(),
             Self::User(user) => user.clone().recipient(),
+            Self::Namespace(namespace) => namespace.clone().recipient(),
         }
     }
 
@@ -282,10 +286,12 @@ impl GroupAddress {
         M: Message<Result = ()> + Send + 'static,
         Room: Handler<M>,
         User: Handler<M>,
+        Group<Namespace>: Handler<M>,
     {
         match self {
             Self::Room(room) => room.do_send(order),
             Self::User(user) => user.do_send(order),
+            Self::Namespace(namespace) => namespace.do_send(order),
         }
     }
 }

@@ -11,7 +11,6 @@ use std::{
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, SpawnHandle};
-use bytes::Bytes;
 use foldhash::fast::RandomState;
 use futures_util::future;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,13 +18,14 @@ use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
+    attendance::Attendance,
     client::Client,
     gaps::Gap,
     group::GroupOptions,
     hall::{Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, Replay, Subscribe, Tell,
-        TellNodes, Unsubscribe,
+        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, RemoveMember, Replay,
+        Subscribe, Tell, TellNodes, Unsubscribe,
     },
     presence::Presence,
 };
@@ -59,6 +59,8 @@ pub struct RegistryParts {
     pub bridge: Bridge,
     pub metrics: Metrics,
     pub lifeline: Option<Lifeline>,
+    /// Who is where, for the bridge.
+    pub attendance: Attendance,
 }
 
 pub struct RoomRegistry {
@@ -157,13 +159,14 @@ impl RoomRegistry {
         let worker = client.worker.clone();
         if !is_known {
             let user = client.identity.user.clone();
+            self.parts.attendance.note(connection, &target, true);
             self.note_presence(user.as_ref(), &target, true, ctx);
         }
         let options = self.group_options(&target);
         let hall = match self.halls.entry(target.clone()) {
             Entry::Occupied(hall) => hall.into_mut(),
             Entry::Vacant(vacant) => {
-                gauge(&self.parts.metrics, &target).inc();
+                gauge(&self.parts.metrics, &target).map(Gauge::inc);
                 vacant.insert(Hall::default())
             }
         };
@@ -206,6 +209,7 @@ impl RoomRegistry {
         let (capacity, overflow) = match target {
             Target::Room(room) => (mailbox.room, self.parts.config.rule_for(room).overflow),
             Target::User(_) => (mailbox.user, None),
+            Target::Namespace(_) => (mailbox.room, None),
         };
         GroupOptions {
             mailbox: capacity,
@@ -263,6 +267,7 @@ impl RoomRegistry {
             let Some(client) = self.connections.get_mut(connection) else { continue };
             if client.forget(target) {
                 let user = client.identity.user.clone();
+                self.parts.attendance.note(*connection, target, false);
                 self.note_presence(user.as_ref(), target, false, ctx);
             }
         }
@@ -280,14 +285,14 @@ impl RoomRegistry {
     fn end_group(&mut self, target: &Target, worker: usize) {
         self.parts.bridge.unsubscribe.do_send(Unsubscribe { target: target.clone(), worker });
         if self.halls.get(target).is_some_and(Hall::is_closed) {
-            gauge(&self.parts.metrics, target).dec();
+            gauge(&self.parts.metrics, target).map(Gauge::dec);
             self.halls.remove(target);
         }
     }
 
-    fn exit(&mut self, connection: ConnectionId, worker: usize, target: Target, farewell: Option<Bytes>) {
+    pub(super) fn exit(&mut self, worker: usize, target: Target, order: RemoveMember) {
         if let Some(hall) = self.halls.get_mut(&target)
-            && hall.leave(worker, connection, farewell)
+            && hall.leave(worker, order)
         {
             self.deserted.push_back((Instant::now(), target, worker));
         }
@@ -305,23 +310,25 @@ impl RoomRegistry {
     }
 
     /// False if the connection was no member.
-    pub(super) fn leave(&mut self, connection: ConnectionId, room: &RoomName, farewell: Option<Bytes>, ctx: &mut Context<Self>) -> bool {
+    pub(super) fn leave(&mut self, room: &RoomName, order: RemoveMember, ctx: &mut Context<Self>) -> bool {
         let target = Target::Room(room.clone());
-        let Some(client) = self.connections.get_mut(&connection) else { return false };
+        let Some(client) = self.connections.get_mut(&order.connection) else { return false };
         if !client.forget(&target) {
             return false;
         }
         let (worker, user) = (client.worker.index, client.identity.user.clone());
+        self.parts.attendance.note(order.connection, &target, false);
         self.note_presence(user.as_ref(), &target, false, ctx);
-        self.exit(connection, worker, target, farewell);
+        self.exit(worker, target, order);
         true
     }
 }
 
-fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> &'a Gauge {
+fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> Option<&'a Gauge> {
     match target {
-        Target::Room(_) => metrics.rooms(),
-        Target::User(_) => metrics.users(),
+        Target::Room(_) => Some(metrics.rooms()),
+        Target::User(_) => Some(metrics.users()),
+        Target::Namespace(_) => None,
     }
 }
 
@@ -356,6 +363,7 @@ impl Handler<Connect> for RoomRegistry {
                 worker,
                 has_user: false,
                 rooms: SmallVec::new(),
+                namespaces: Vec::new(),
                 first: None,
                 positions: None,
             },
@@ -383,10 +391,16 @@ impl Handler<Join> for RoomRegistry {
 }
 
 impl Handler<Leave> for RoomRegistry {
-    type Result = bool;
+    type Result = ResponseFuture<bool>;
 
-    fn handle(&mut self, order: Leave, ctx: &mut Context<Self>) -> bool {
-        self.leave(order.connection, &order.room, order.farewell, ctx)
+    fn handle(&mut self, Leave { connection, room, farewell }: Leave, ctx: &mut Context<Self>) -> Self::Result {
+        let (unsaid, said) = oneshot::channel();
+        let was_member = self.leave(&room, RemoveMember { connection, farewell, unsaid: Some(unsaid) }, ctx);
+        Box::pin(async move {
+            // It is never sent, only dropped.
+            let _ = said.await;
+            was_member
+        })
     }
 }
 
@@ -419,8 +433,10 @@ impl Handler<ConnectionEnded> for RoomRegistry {
         let Some(client) = self.connections.remove(&fact.connection) else { return };
         // Of what it was to be told, nothing is said: `tell_gaps` finds it gone.
         for target in client.targets() {
+            let connection = fact.connection;
+            self.parts.attendance.note(connection, &target, false);
             self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
-            self.exit(fact.connection, client.worker.index, target, None);
+            self.exit(client.worker.index, target, RemoveMember { connection, farewell: None, unsaid: None });
         }
     }
 }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use actix::{AsyncContext, Context, Handler, Message};
+use actix::{AsyncContext, Context, Handler, Message, ResponseFuture};
+use futures_util::future::{join_all, ready};
 
 use super::{
     hall::{Place, Waiting},
-    messages::{Greet, Release, Replay, Replayed, Track},
+    messages::{Greet, Release, Replay, Replayed, Track, WouldReplay},
     registry::RoomRegistry,
     replay::Positions,
 };
-use crate::protocol::{Encoding, GapReason, RoomName, Target};
+use crate::protocol::{GapReason, RoomName, Target};
 
 /// To itself: what the bridge says a client missed.
 #[derive(Message)]
@@ -29,7 +30,7 @@ impl RoomRegistry {
         let Target::Room(room) = target.clone() else { return };
         let since = waiting.resume.as_ref().filter(|resume| !resume.is_known).and_then(|resume| resume.since.clone());
         let is_resumed = since.is_some();
-        let asked = self.parts.bridge.replay.send(Replay { room: room.clone(), since });
+        let asked = self.parts.bridge.replay.send(Replay { room: room.clone(), since, is_trial: false });
         let registry = ctx.address();
         actix::spawn(async move {
             let lost = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };
@@ -41,24 +42,37 @@ impl RoomRegistry {
     /// What the stream's ids must cover, once it has a second room with history.
     fn positions_for(&mut self, place: &Place, room: &RoomName, replayed: &Replayed) -> Option<Arc<Positions>> {
         let connection = place.connection;
-        let client = self.connections.get_mut(&connection).filter(|_| place.encoding == Encoding::Sse)?;
+        let client = self.connections.get_mut(&connection).filter(|_| place.encoding.has_stream_ids())?;
+        if client.positions.is_some() {
+            return client.positions.clone();
+        }
         let Some((first, point)) = client.first.clone().filter(|(first, _)| client.rooms.contains(first)) else {
             client.first = Some((room.clone(), replayed.after));
             return None;
         };
         if first == *room {
-            return client.positions.clone();
+            return None;
         }
-        let worker = client.worker.index;
-        if client.positions.is_none() {
-            let positions = Arc::new(Positions::default());
-            point.into_iter().for_each(|point| positions.note(point));
-            client.positions = Some(Arc::clone(&positions));
-            if let Some(hall) = self.halls.get(&Target::Room(first)) {
-                hall.order(worker, Track { connection, positions });
-            }
+        let positions = Arc::new(Positions::default());
+        point.into_iter().for_each(|point| positions.note(point));
+        client.positions = Some(Arc::clone(&positions));
+        if let Some(hall) = self.halls.get(&Target::Room(first)) {
+            hall.order(client.worker.index, Track { connection, positions: Arc::clone(&positions) });
         }
-        self.connections.get(&connection)?.positions.clone()
+        Some(positions)
+    }
+}
+
+impl Handler<WouldReplay> for RoomRegistry {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, WouldReplay { rooms, since }: WouldReplay, _: &mut Context<Self>) -> Self::Result {
+        if !rooms.iter().all(|room| self.parts.config.rule_for(room).history.is_kept()) {
+            return Box::pin(ready(false));
+        }
+        let ask = |room| self.parts.bridge.replay.send(Replay { room, since: Some(since.clone()), is_trial: true });
+        let answers = join_all(rooms.into_iter().map(ask));
+        Box::pin(async move { answers.await.iter().all(|answer| answer.as_ref().is_ok_and(|replayed| replayed.gap.is_none())) })
     }
 }
 
@@ -75,16 +89,13 @@ impl Handler<Recalled> for RoomRegistry {
         let Replayed { missed, after, is_ahead, from, .. } = replayed;
         // Before the first that is replayed, and not after the last: the client may go again before it has read them.
         let stands = from.or(after.filter(|_| missed.is_empty()));
-        let id = stands.map(|point| point.id());
-        let greeting = waiting.greeting.and_then(|greeting| greeting.spell(waiting.place.encoding, id));
-        if let Some(hall) = self.halls.get(&target) {
-            if waiting.resume.is_some_and(|resume| resume.is_known) {
-                greeting.into_iter().for_each(|greeting| hall.order(worker, Greet { connection, greeting }));
-            } else {
-                hall.order(worker, Release { connection, greeting, missed, after, is_ahead, positions });
-            }
+        let Waiting { greeting, resume, answer, .. } = waiting;
+        let Some(hall) = self.halls.get(&target) else { return };
+        if resume.is_some_and(|resume| resume.is_known) {
+            hall.order(worker, Greet { connection, greeting, stands, answer });
+        } else {
+            let answer = Some(answer);
+            hall.order(worker, Release { connection, greeting, stands, missed, after, is_ahead, positions, answer });
         }
-        // The connection may have ended meanwhile.
-        let _ = waiting.answer.send(Ok(()));
     }
 }

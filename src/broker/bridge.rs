@@ -11,7 +11,7 @@ mod route;
 
 use std::{collections::HashMap, hash::BuildHasher, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, prelude::SendError};
 use bytes::Bytes;
 use foldhash::fast::{FixedState, RandomState};
 use futures_util::future;
@@ -30,15 +30,18 @@ use super::{
     recording::Origin,
 };
 use crate::{
-    actors::messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Publish, Published, Subscribe, Unsubscribe},
+    actors::{
+        attendance::Attendance,
+        messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Publish, Published, Steer, Subscribe, Unsubscribe},
+    },
     config::Config,
     lifeline::{Lifeline, Readiness},
     metrics::Metrics,
     protocol::{
         Target,
-        dialect::{Delivery, Emit, MAX_BINARY_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, callboard},
+        dialect::{Control, Delivery, Emit, MAX_BINARY_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, callboard},
         resume::ResumeKey,
-        source::{Decoded, Destination, Sources, Standing},
+        source::{Decoded, Sources, Standing},
     },
 };
 
@@ -51,6 +54,7 @@ pub struct Reports {
     pub restored: Recipient<BridgeRestored>,
     pub up: Recipient<BridgeUp>,
     pub node_said: Recipient<NodeSaid>,
+    pub steer: Recipient<Steer>,
 }
 
 pub struct BridgeParts {
@@ -66,6 +70,8 @@ pub struct BridgeParts {
     pub readiness: Arc<Readiness>,
     pub metrics: Metrics,
     pub lifeline: Option<Lifeline>,
+    /// Who is where on this node.
+    pub attendance: Attendance,
 }
 
 pub struct RedisBridge {
@@ -116,6 +122,7 @@ impl RedisBridge {
         let (kind, name) = match target {
             Target::Room(room) => ("room", room.as_str()),
             Target::User(user) => ("user", user.as_str()),
+            Target::Namespace(namespace) => ("namespace", namespace.as_str()),
         };
         Arc::from(format!("{}:{kind}:{name}", self.parts.prefix))
     }
@@ -134,8 +141,9 @@ impl RedisBridge {
         match deliveries {
             Ok(deliveries) => {
                 for (index, delivery) in deliveries.into_iter().enumerate() {
-                    if let Delivery::Emit(emit) = delivery {
-                        self.deliver(&label, emit, Origin { channel, payload, index });
+                    match delivery {
+                        Delivery::Emit(emit) => self.deliver(&label, emit, Origin { channel, payload, index }),
+                        Delivery::Control(control) => self.steer(control),
                     }
                 }
             }
@@ -183,12 +191,12 @@ impl RedisBridge {
         Some(told)
     }
 
-    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Destination>, origin: Origin<'_>) {
-        let Destination::Target(target) = &emit.to else { return };
-        let Some(route) = self.routes.get_mut(target) else { return };
+    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Target>, origin: Origin<'_>) {
+        let target = emit.to.clone();
+        let Some(route) = self.routes.get_mut(&target) else { return };
         self.parts.metrics.published(label).inc();
         let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id));
-        let publication = history::publication(target.clone(), emit);
+        let publication = history::publication(emit, &self.parts.attendance);
         let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
         match &mut route.recording {
             None => route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics),
@@ -199,6 +207,13 @@ impl RedisBridge {
                     route.fan_out(&delivery, &self.parts.metrics);
                 }
             }
+        }
+    }
+
+    /// Hands on what a publisher wants of its clients.
+    fn steer(&self, control: Control) {
+        if let Err(SendError::Full(_)) = self.parts.reports.steer.try_send(Steer(control)) {
+            self.parts.metrics.mailbox_full("registry");
         }
     }
 

@@ -12,6 +12,7 @@ use super::{HubError, listen, sources};
 use crate::{
     actors::{
         RoomRegistry,
+        attendance::Attendance,
         registry::{Bridge, RegistryParts},
     },
     auth::Keyring,
@@ -85,6 +86,7 @@ impl Core {
     /// Starts it on this thread.
     pub fn start(self) -> Door {
         let Self { config, sources, key, keyring, forward, connector, resp, node, conformance, metrics, readiness, .. } = self;
+        let attendance = if config.hears_namespaces() { Attendance::kept() } else { Attendance::default() };
         let bridge_parts = |reports| BridgeParts {
             config: Arc::clone(&config),
             sources: sources.clone(),
@@ -95,12 +97,17 @@ impl Core {
             readiness: Arc::clone(&readiness),
             metrics: metrics.clone(),
             lifeline: Some(self.bridge_lifeline),
+            attendance: attendance.clone(),
         };
         let mut started = None;
         // Each needs the other's address.
         let registry = RoomRegistry::create(|ctx| {
-            let reports =
-                Reports { restored: ctx.address().recipient(), up: ctx.address().recipient(), node_said: ctx.address().recipient() };
+            let reports = Reports {
+                restored: ctx.address().recipient(),
+                up: ctx.address().recipient(),
+                node_said: ctx.address().recipient(),
+                steer: ctx.address().recipient(),
+            };
             let bridge = RedisBridge::create(|bridge| {
                 let mut actor = RedisBridge::new(bridge_parts(reports));
                 actor.attach(link(
@@ -125,6 +132,7 @@ impl Core {
                 bridge: recipients,
                 metrics: metrics.clone(),
                 lifeline: Some(self.registry_lifeline),
+                attendance: attendance.clone(),
             })
         });
         let Some(bridge) = started else { unreachable!("the registry is created with its bridge") };

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use callboard::{
     actors::{
         Outbox, RoomRegistry,
+        attendance::Attendance,
         messages::{
             BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Refusal, Replay, Replayed, Subscribe, Tell, TellNodes,
             Unsubscribe,
@@ -395,6 +396,7 @@ impl House {
             node: 1,
             metrics: metrics.clone(),
             lifeline,
+            attendance: Attendance::default(),
         };
         Self { registry: RoomRegistry::new(parts).start(), metrics, answering, seen }
     }
@@ -453,8 +455,7 @@ impl House {
 }
 
 pub fn joining(guest: &Guest, name: &str) -> Join {
-    let greeting = Encoding::WebSocket.reply(&Reply::Joined { room: room(name), id: None, reference: Default::default() });
-    let greeting = greeting.map(Greeting::Ready);
+    let greeting = Some(Greeting { room: room(name), reference: Default::default() });
     Join { connection: guest.id, room: room(name), encoding: Encoding::WebSocket, since: None, greeting, is_granted: false }
 }
 

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use callboard::{
-    actors::messages::{BridgeRestored, BridgeUp, BrokerError, NodeSaid, TellNodes},
+    actors::{
+        attendance::Attendance,
+        messages::{BridgeRestored, BridgeUp, BrokerError, NodeSaid, Steer, TellNodes},
+    },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
@@ -44,6 +47,11 @@ impl Handler<BridgeUp> for Ear {
     }
 }
 
+impl Handler<Steer> for Ear {
+    type Result = ();
+    fn handle(&mut self, _: Steer, _: &mut Context<Self>) {}
+}
+
 impl Handler<NodeSaid> for Ear {
     type Result = ();
 
@@ -67,7 +75,12 @@ impl Node {
     fn start(link: impl FnOnce(Addr<RedisBridge>) -> Box<dyn Link> + 'static) -> Self {
         let (sender, heard) = mpsc::unbounded_channel();
         let ear = Ear(sender).start();
-        let reports = Reports { restored: ear.clone().recipient(), up: ear.clone().recipient(), node_said: ear.recipient() };
+        let reports = Reports {
+            restored: ear.clone().recipient(),
+            up: ear.clone().recipient(),
+            node_said: ear.clone().recipient(),
+            steer: ear.recipient(),
+        };
         let parts = BridgeParts {
             config: Arc::new(Config::default()),
             key: KEY,
@@ -78,6 +91,7 @@ impl Node {
             readiness: Arc::default(),
             metrics: Metrics::new(),
             lifeline: None,
+            attendance: Attendance::default(),
         };
         let bridge = RedisBridge::create(|ctx| {
             let mut bridge = RedisBridge::new(parts);

@@ -63,7 +63,7 @@ impl Setup {
             let (config, resp) = (unique_path("config.toml"), free_port());
             let mut process = Process::spawn(self.command(&config, resp));
             match process.read_address() {
-                Some(address) => return Hub { process, address, resp },
+                Some(address) => return Hub { process, address, resp, config },
                 // Somebody else took the port between our look and the hub's.
                 None if process.log().contains("Address already in use") => {}
                 None => panic!("the hub does not start"),
@@ -116,8 +116,8 @@ impl Process {
                 self.readers.drain(..).for_each(|reader| reader.join().expect("a reader of the log"));
             }
             let log = self.log();
-            let line = log.lines().find(|line| line.contains("is listening on http://"));
-            let address = line.and_then(|line| line.rsplit("http://").next()?.trim().parse().ok());
+            let line = log.lines().find(|line| line.contains("is listening on http"));
+            let address = line.and_then(|line| line.rsplit("://").next()?.trim().parse().ok());
             if has_ended || address.is_some() { Some(address) } else { None }
         })
     }
@@ -178,6 +178,7 @@ pub struct Hub {
     pub address: SocketAddr,
     /// Where its embedded broker takes PUBLISH.
     pub resp: u16,
+    config: PathBuf,
 }
 
 impl Hub {
@@ -218,6 +219,12 @@ impl Hub {
             assert!(Instant::now() < deadline, "{name} is {is}, not {value}");
             thread::sleep(std::time::Duration::from_millis(10));
         }
+    }
+
+    /// Writes another configuration and has it read. What the log says of it is the test's to await.
+    pub fn reload(&self, config: &str) {
+        fs::write(&self.config, config).expect("a file for the configuration");
+        self.process.signal("HUP");
     }
 
     /// SIGTERM.

@@ -30,6 +30,11 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// What ./scripts/test installs and names in the environment.
+pub fn installed(name: &str) -> std::ffi::OsString {
+    std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: ./scripts/test installs the packages and sets it"))
+}
+
 /// A port that was free a moment ago, for programs that cannot be asked which one they got.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()

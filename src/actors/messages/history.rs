@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use actix::{Message, dev::MessageResponse};
-use bytes::Bytes;
 
-use super::BrokerError;
+use super::{Answer, BrokerError, Greeting};
 use crate::{
     actors::{outbox::Outbox, replay::Positions},
     protocol::{ConnectionId, Encoding, GapReason, Publication, RoomName, resume::Point},
@@ -26,13 +25,16 @@ pub struct Hold {
 #[rtype(result = "()")]
 pub struct Release {
     pub connection: ConnectionId,
-    pub greeting: Option<Bytes>,
+    pub greeting: Option<Greeting>,
+    /// Where the client stands before the first of them: the id in its greeting.
+    pub stands: Option<Point>,
     pub missed: Vec<Arc<Publication>>,
     /// Nothing up to here is sent again. `None`: the room has no numbers now.
     pub after: Option<Point>,
     /// That is further on than this node is.
     pub is_ahead: bool,
     pub positions: Option<Arc<Positions>>,
+    pub answer: Option<Answer>,
 }
 
 /// Registry → group: say this to one member.
@@ -40,7 +42,9 @@ pub struct Release {
 #[rtype(result = "()")]
 pub struct Greet {
     pub connection: ConnectionId,
-    pub greeting: Bytes,
+    pub greeting: Option<Greeting>,
+    pub stands: Option<Point>,
+    pub answer: Answer,
 }
 
 /// Registry → group: from now on the ids of this member's stream cover other rooms too.
@@ -58,6 +62,16 @@ pub struct Track {
 pub struct Replay {
     pub room: RoomName,
     pub since: Option<Box<str>>,
+    /// Nobody gets what it says: whoever asks only wants to know whether it would be whole.
+    pub is_trial: bool,
+}
+
+/// Connection → registry: would all be replayed that came in these rooms after this id?
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct WouldReplay {
+    pub rooms: Vec<RoomName>,
+    pub since: Box<str>,
 }
 
 /// What a member of a room with history missed.

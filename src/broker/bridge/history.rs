@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::RedisBridge;
 use crate::{
-    actors::messages::Deliver,
+    actors::{attendance::Attendance, messages::Deliver},
     broker::{
         archive::Archive,
         claims::Claims,
@@ -31,7 +31,6 @@ use crate::{
         ConnectionId, Publication, RoomName, Target,
         dialect::Emit,
         resume::{ResumeKey, RoomHash},
-        source::Destination,
     },
 };
 
@@ -252,10 +251,11 @@ impl Handler<Keyed> for RedisBridge {
     }
 }
 
-/// An emission as a publication to this target.
-pub(super) fn publication(target: Target, emit: Emit<Destination>) -> Publication {
-    let mut publication = Publication::new(target, emit.event);
-    publication.except = emit.except.iter().filter_map(|id| id.parse::<ConnectionId>().ok()).collect();
+/// An emission as a publication.
+pub(super) fn publication(emit: Emit<Target>, attendance: &Attendance) -> Publication {
+    let mut publication = Publication::new(emit.to, emit.event);
+    let named = emit.except.iter().filter_map(|id| id.parse::<ConnectionId>().ok());
+    publication.leave_out(named.chain(attendance.of(&*emit.except_rooms)));
     publication.duplicate_key = emit.duplicate_key;
     publication
 }

@@ -82,6 +82,7 @@ impl Route {
                     metrics.mailbox_full(match delivery.publication.target {
                         Target::Room(_) => "room",
                         Target::User(_) => "user",
+                        Target::Namespace(_) => "namespace",
                     });
                 }
                 // The registry has let it go and the unsubscription is on its way.

@@ -11,8 +11,12 @@ use std::{
 use actix::{Actor, Addr, Context, Handler};
 use bytes::Bytes;
 use callboard::{
-    actors::messages::{
-        AccountForMissed, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Subscribe, Unsubscribe,
+    actors::{
+        attendance::Attendance,
+        messages::{
+            AccountForMissed, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Steer, Subscribe,
+            Unsubscribe,
+        },
     },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports},
@@ -176,10 +180,16 @@ impl Bus {
             key: KEY,
             prefix: "callboard".into(),
             mailbox: setup.mailbox,
-            reports: Reports { restored: reports.clone().recipient(), up: reports.clone().recipient(), node_said: reports.recipient() },
+            reports: Reports {
+                restored: reports.clone().recipient(),
+                up: reports.clone().recipient(),
+                node_said: reports.clone().recipient(),
+                steer: reports.recipient(),
+            },
             readiness: Arc::clone(&readiness),
             metrics: metrics.clone(),
             lifeline: None,
+            attendance: Attendance::default(),
         };
         let bridge = RedisBridge::create(|ctx| {
             let mut bridge = RedisBridge::new(parts);
@@ -265,6 +275,11 @@ impl Handler<BridgeUp> for ReportLog {
     type Result = ();
 
     fn handle(&mut self, BridgeUp: BridgeUp, _: &mut Self::Context) {}
+}
+
+impl Handler<Steer> for ReportLog {
+    type Result = ();
+    fn handle(&mut self, _: Steer, _: &mut Context<Self>) {}
 }
 
 impl Handler<NodeSaid> for ReportLog {

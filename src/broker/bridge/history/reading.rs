@@ -8,17 +8,15 @@ use tokio::time::{Instant, sleep};
 
 use super::{super::RedisBridge, publication};
 use crate::{
-    actors::messages::{BrokerError, HistoryExtent, Kept, Replay, Replayed},
+    actors::{
+        attendance::Attendance,
+        messages::{BrokerError, HistoryExtent, Kept, Replay, Replayed},
+    },
     broker::{
         archive::{Archive, Coverage, Entry},
         journal::Journal,
     },
-    protocol::{
-        GapReason, Position, Publication, RoomName, Target,
-        dialect::Delivery,
-        resume::Point,
-        source::{Destination, Sources},
-    },
+    protocol::{GapReason, Position, Publication, RoomName, Target, dialect::Delivery, resume::Point, source::Sources},
 };
 
 /// How long the reports of other nodes are waited for before a hole is called a hole.
@@ -44,6 +42,7 @@ impl RedisBridge {
             archive: Rc::clone(self.desk.archive.as_ref()?),
             reader: Reader {
                 sources: Rc::clone(&self.sources),
+                attendance: self.parts.attendance.clone(),
                 point: Point { room: recording.room, position: here, key: self.desk.key },
                 room,
             },
@@ -57,7 +56,7 @@ impl RedisBridge {
     }
 
     /// What can be told without asking anybody, or else the question.
-    fn recall(&mut self, Replay { room, since }: Replay) -> Result<Replayed, Box<(Fetch, Replayed)>> {
+    fn recall(&mut self, Replay { room, since, .. }: Replay) -> Result<Replayed, Box<(Fetch, Replayed)>> {
         let target = Target::Room(room);
         let key = self.desk.key;
         let is_resumed = since.is_some();
@@ -100,7 +99,7 @@ impl Handler<Replay> for RedisBridge {
     type Result = ResponseFuture<Replayed>;
 
     fn handle(&mut self, question: Replay, _: &mut Context<Self>) -> Self::Result {
-        let is_resumed = question.since.is_some();
+        let is_resumed = question.since.is_some() && !question.is_trial;
         let metrics = self.parts.metrics.clone();
         let count = move |replayed: &Replayed| {
             if is_resumed {
@@ -158,6 +157,7 @@ impl Handler<HistoryExtent> for RedisBridge {
 /// Reads archived entries as what they were.
 struct Reader {
     sources: Rc<Sources>,
+    attendance: Attendance,
     room: RoomName,
     /// Where the room stands: nothing later is read.
     point: Point,
@@ -225,11 +225,10 @@ impl Reader {
     fn read(&self, entry: &Entry) -> Option<Arc<Publication>> {
         let decoded = self.sources.decode(&entry.channel, &entry.payload)?;
         let Delivery::Emit(emit) = decoded.deliveries.ok()?.into_iter().nth(entry.index)? else { return None };
-        let Destination::Target(target) = &emit.to else { return None };
-        if *target != Target::Room(self.room.clone()) {
+        if emit.to != Target::Room(self.room.clone()) {
             return None;
         }
-        let mut publication = publication(target.clone(), emit);
+        let mut publication = publication(emit, &self.attendance);
         publication.place(self.point.at(entry.position));
         Some(Arc::new(publication))
     }
