@@ -402,7 +402,16 @@ async fn what_was_kept_before_the_room_had_numbers_here_does_not_come_again_behi
     let missed = [1, 2].map(|number| Arc::new(publication(room("r"), number))).to_vec();
     let key = ResumeKey::new([0; 16]);
     let after = Point { room: key.room(&room("r")), position: Position { marker_ms: 1, count: 0 }, key };
-    let release = Release { connection: id(1), greeting: None, missed, after: Some(after), is_ahead: false, positions: None };
+    let release = Release {
+        connection: id(1),
+        greeting: None,
+        stands: None,
+        missed,
+        after: Some(after),
+        is_ahead: false,
+        positions: None,
+        answer: None,
+    };
     hosted.group.send(release).await.expect("a group");
     hosted.publish(3);
     hosted.served().await;
