@@ -90,7 +90,7 @@ fn publication() -> Publication {
 }
 
 fn socket_io(revision: Revision, carrier: Carrier) -> Encoding {
-    Encoding::SocketIo { revision, carrier, namespace_length: 0 }
+    Encoding::SocketIo { revision, carrier, namespace_length: 0, shows_ids: false }
 }
 
 /// The same event in the publisher's format.
