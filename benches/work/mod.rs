@@ -37,7 +37,10 @@ use tokio::{net::UnixStream, runtime, time::Instant};
 
 pub type Work = Box<dyn FnMut()>;
 
-pub const CASES: &[(&str, fn() -> Work)] = &[
+/// A name, and what prepares the input and gives the work.
+pub type Case = (&'static str, fn() -> Work);
+
+pub const CASES: &[Case] = &[
     ("dialect_callboard", || decode(Dialect::Callboard)),
     ("dialect_raw", || decode(Dialect::Raw)),
     ("dialect_django_sse", || decode(Dialect::DjangoSse)),

@@ -381,8 +381,17 @@ async fn a_held_member_that_moves_to_a_web_socket_gets_what_it_missed_and_what_w
     assert_eq!(member.queued_events(), 0, "it is kept for it");
     hosted.group.send(ChangeCarrier { connection: id(1), carrier: Carrier::WebSocket }).await.expect("a group");
     let missed = vec![Arc::new(publication(room("r"), 1))];
-    let release =
-        Release { connection: id(1), greeting: None, stands: None, missed, after: None, is_ahead: false, is_resumed: true, positions: None, answer: None };
+    let release = Release {
+        connection: id(1),
+        greeting: None,
+        stands: None,
+        missed,
+        after: None,
+        is_ahead: false,
+        is_resumed: true,
+        positions: None,
+        answer: None,
+    };
     hosted.group.send(release).await.expect("a group");
     hosted.publish(3);
     hosted.served().await;
