@@ -73,6 +73,8 @@ pub struct Cluster {
     /// Each change of `shards`.
     changed: watch::Sender<()>,
     anxious: Notify,
+    /// Why nobody could be asked, last time: said once.
+    last_error: RefCell<String>,
 }
 
 impl Cluster {
@@ -86,6 +88,7 @@ impl Cluster {
             key: watch::Sender::new(None),
             changed: watch::Sender::new(()),
             anxious: Notify::new(),
+            last_error: RefCell::default(),
         })
     }
 
@@ -128,8 +131,10 @@ impl Cluster {
                 Err(error) => last_error = Some(error),
             }
         }
-        if let Some(error) = last_error {
-            log::debug!("no node of the Redis Cluster says who holds its slots: {error}{}", error.advice());
+        let text = last_error.map(|error| format!("no node of the Redis Cluster says who holds its slots: {error}{}", error.advice()));
+        if let Some(text) = text.filter(|text| *self.last_error.borrow() != *text) {
+            log::warn!("{text}");
+            self.last_error.replace(text);
         }
         None
     }

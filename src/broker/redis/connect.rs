@@ -60,9 +60,17 @@ impl LinkError {
             Self::Redis(error) if is_forbidden(error) || is_forbidden_to_script(error) => {
                 "; the ACL of this user lacks a right that the hub needs: see docs/operations/redis.md for the recipe"
             }
+            Self::Redis(error) if is_unknown(error) => "; Redis 6.2 or newer is needed, on a cluster 7.0",
+            Self::Redis(error) if error.detail().is_some_and(|detail| detail.contains("cluster support disabled")) => {
+                "; broker.url names a cluster, and this is a single Redis: write redis://"
+            }
             _ => "",
         }
     }
+}
+
+fn is_unknown(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("unknown command"))
 }
 
 fn is_stranger(error: &RedisError) -> bool {

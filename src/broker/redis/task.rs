@@ -330,7 +330,8 @@ impl Task {
     /// runtime's own turns, which end after 128 messages where the reader's end after as many reads of the socket.
     fn take_messages(&mut self, connections: &mut Connections, first: Option<Heard>, is_carrying: bool) -> Result<(), LinkError> {
         let mut heard = first;
-        for _ in 0..MESSAGES_PER_TURN {
+        let mut left = MESSAGES_PER_TURN;
+        loop {
             match heard.ok_or(LinkError::Ended)? {
                 Heard::Message(message) => _ = self.hand_on(&message),
                 Heard::Gone(channel) => self.lose_channel(&channel, is_carrying)?,
@@ -338,12 +339,15 @@ impl Task {
             if self.farewell.is_some() {
                 return Err(LinkError::Replaced);
             }
+            left -= 1;
+            if left == 0 {
+                return Ok(());
+            }
             match unconstrained(connections.ear.next()).now_or_never() {
                 Some(next) => heard = next,
-                None => break,
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// The primary ended the subscription to a channel whose slot it no longer has.
