@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::Overflow,
     metrics::{DropReason, Metrics},
-    protocol::{ConnectionId, Encoding, GapReason, Publication, Reply, Target, engineio::Carrier, resume::Point, wire::WireName},
+    protocol::{ConnectionId, Encoding, GapReason, Position, Publication, Reply, Target, engineio::Carrier, resume::Point, wire::WireName},
 };
 
 /// Members served before other tasks of the thread have their turn: a fan-out to thousands must not hold up a single user's
@@ -48,6 +48,8 @@ pub struct FanOut {
     holding: Holding,
     /// Where the last publication stood, in a room with history.
     last: Option<Point>,
+    /// How far members have seen what is yet to come by, while there are any.
+    ahead: Option<Position>,
 }
 
 struct Batch {
@@ -86,6 +88,7 @@ impl FanOut {
             batch: None,
             holding: Holding::default(),
             last: None,
+            ahead: None,
         }
     }
 
@@ -131,6 +134,10 @@ impl FanOut {
         batch.remaining.start = end;
         if batch.remaining.is_empty() {
             batch.complete(&self.metrics);
+            if self.ahead.is_some() && self.last.map(|last| last.position) > self.ahead {
+                self.members.forget_seen();
+                self.ahead = None;
+            }
             return if self.arrived.is_empty() { Step::Done } else { Step::More };
         }
         self.batch = Some(batch);
@@ -189,8 +196,9 @@ impl FanOut {
         // nobody did and the gap is told.
         let unnumbered = kept.iter().take_while(|delivery| after.is_some() && delivery.publication.point.is_none()).count();
         self.deliver_kept(&member, &kept[unnumbered..]);
-        // What comes now is later, but for a client that comes from a node ahead of this one.
+        // What comes now is later, but for a client that comes from a node ahead of this one, or while this one catches up.
         member.after = member.after.filter(|_| is_ahead);
+        self.ahead = self.ahead.max(member.after);
         if dropped > 0 {
             self.metrics.dropped(DropReason::MailboxFull).inc_by(dropped);
             if let Some(bytes) = member.encoding.reply_in(&self.target, &gap(&self.target, GapReason::Overflow, Some(dropped))) {

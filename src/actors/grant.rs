@@ -62,7 +62,8 @@ impl Connection {
         self.expiry = Some(ctx.run_later(rest, move |connection, ctx| connection.check_standing(&recheck, ctx)));
     }
 
-    fn check_standing(&self, recheck: &Recheck, ctx: &mut Context<Self>) {
+    /// A token that is shown meanwhile replaces the question with the grant.
+    fn check_standing(&mut self, recheck: &Recheck, ctx: &mut Context<Self>) {
         let (options, connection, asked) = (Arc::clone(&self.parts.options), self.parts.id, recheck.ask());
         let checked = async move {
             let identity = match asked.await {
@@ -74,12 +75,13 @@ impl Connection {
             options.registry.send(order).await.unwrap_or_else(|_| Err(registry_is_gone()))?;
             Ok(Some(identity))
         };
-        ctx.spawn(checked.into_actor(self).map(|checked, connection, ctx| match checked {
+        let settled = checked.into_actor(self).map(|checked, connection, ctx| match checked {
             Ok(identity) => {
                 connection.parts.identity = identity.unwrap_or_else(|| Arc::clone(&connection.parts.identity));
                 connection.watch_expiry(ctx);
             }
             Err(_) => connection.say_goodbye(CloseReason::Expired),
-        }));
+        });
+        self.expiry = Some(ctx.spawn(settled));
     }
 }

@@ -39,15 +39,17 @@ use crate::{
 const MAX_QUESTIONS: usize = 64;
 /// Answers kept. More are not kept, and each client is asked about.
 const MAX_ANSWERS: usize = 50_000;
+/// Fewer answers than this are not searched for those that no longer hold.
+const FIRST_SWEEP: usize = 1_000;
 /// How long a failure holds: short, yet a backend that is down is not asked by every client.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
 
 pub struct ForwardAuth {
     config: Forward,
     names: Vec<HeaderName>,
-    /// Of this process alone: what the headers are remembered by, so that no cookie lies in memory.
+    /// Of this process alone: what the headers are remembered by, so that none can be looked up who is not here.
     digest_key: EncodingKey,
-    answers: Mutex<HashMap<Digest, Entry>>,
+    answers: Mutex<Answers>,
     questions: Semaphore,
 }
 
@@ -56,6 +58,22 @@ type Digest = String;
 enum Entry {
     Asking(watch::Receiver<Option<Verdict>>),
     Answered { verdict: Verdict, until: Instant },
+}
+
+struct Answers {
+    entries: HashMap<Digest, Entry>,
+    /// At so many, those that no longer hold are taken out.
+    sweep_at: usize,
+}
+
+impl Answers {
+    /// Its cost is shared by as many new answers as it looks at.
+    fn sweep(&mut self, now: Instant) {
+        if self.entries.len() >= self.sweep_at {
+            self.entries.retain(|_, entry| !matches!(entry, Entry::Answered { until, .. } if *until <= now));
+            self.sweep_at = (self.entries.len() * 2).clamp(FIRST_SWEEP, MAX_ANSWERS);
+        }
+    }
 }
 
 /// The headers that identify a client.
@@ -72,7 +90,7 @@ impl ForwardAuth {
             config: config.clone(),
             names,
             digest_key: EncodingKey::from_secret(&key),
-            answers: Mutex::default(),
+            answers: Mutex::new(Answers { entries: HashMap::new(), sweep_at: FIRST_SWEEP }),
             questions: Semaphore::new(MAX_QUESTIONS),
         })
     }
@@ -108,7 +126,7 @@ impl ForwardAuth {
             Err(Some(waiting)) => waiting,
             Err(None) => {
                 let (sender, waiting) = watch::channel(None);
-                self.lock().insert(digest.clone(), Entry::Asking(waiting.clone()));
+                self.lock().entries.insert(digest.clone(), Entry::Asking(waiting.clone()));
                 let this = Arc::clone(self);
                 actix_web::rt::spawn(async move {
                     let verdict = this.question(&credentials).await;
@@ -136,7 +154,7 @@ impl ForwardAuth {
 
     /// What is known, else what to wait for, else nothing.
     fn answer_or_wait(&self, digest: &Digest) -> Result<Verdict, Option<watch::Receiver<Option<Verdict>>>> {
-        match self.lock().get(digest) {
+        match self.lock().entries.get(digest) {
             Some(Entry::Answered { verdict, until }) if *until > Instant::now() => Ok(verdict.clone()),
             // Its task may have died with its thread.
             Some(Entry::Asking(waiting)) if waiting.has_changed().is_ok() => Err(Some(waiting.clone())),
@@ -175,17 +193,15 @@ impl ForwardAuth {
         let holds = if matches!(verdict, Verdict::Unavailable) { self.config.cache.min(FAILURE_HOLDS) } else { self.config.cache };
         let mut answers = self.lock();
         let now = Instant::now();
-        if answers.len() >= MAX_ANSWERS {
-            answers.retain(|_, entry| !matches!(entry, Entry::Answered { until, .. } if *until <= now));
-        }
-        if holds.is_zero() || answers.len() > MAX_ANSWERS {
-            answers.remove(&digest);
+        answers.sweep(now);
+        if holds.is_zero() || answers.entries.len() > MAX_ANSWERS {
+            answers.entries.remove(&digest);
         } else {
-            answers.insert(digest, Entry::Answered { verdict: verdict.clone(), until: now + holds });
+            answers.entries.insert(digest, Entry::Answered { verdict: verdict.clone(), until: now + holds });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Answers> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

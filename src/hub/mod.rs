@@ -1,5 +1,6 @@
 //! The composition root: builds the hub from its configuration, opens the door, and says goodbye in order.
 
+mod bus;
 mod core;
 mod listen;
 mod reload;
