@@ -37,7 +37,10 @@ use tokio::{net::UnixStream, runtime, time::Instant};
 
 pub type Work = Box<dyn FnMut()>;
 
-pub const CASES: &[(&str, fn() -> Work)] = &[
+/// A name, and what prepares the input and gives the work.
+pub type Case = (&'static str, fn() -> Work);
+
+pub const CASES: &[Case] = &[
     ("dialect_callboard", || decode(Dialect::Callboard)),
     ("dialect_raw", || decode(Dialect::Raw)),
     ("dialect_django_sse", || decode(Dialect::DjangoSse)),
@@ -90,7 +93,7 @@ fn publication() -> Publication {
 }
 
 fn socket_io(revision: Revision, carrier: Carrier) -> Encoding {
-    Encoding::SocketIo { revision, carrier, namespace_length: 0 }
+    Encoding::SocketIo { revision, carrier, namespace_length: 0, shows_ids: false }
 }
 
 /// The same event in the publisher's format.

@@ -183,7 +183,7 @@ impl FanOut {
     /// Hands a held member its greeting, what it missed, and of what was kept for it what is later. To be called while nothing
     /// waits for the next batch, which would come to it twice.
     pub fn release(&mut self, order: Release) {
-        let Release { connection, greeting, stands, missed, after, is_ahead, positions, .. } = order;
+        let Release { connection, greeting, stands, missed, after, is_ahead, is_resumed, positions, .. } = order;
         let Some(Held { mut member, kept, dropped }) = self.holding.remove(connection) else { return };
         member.positions = positions;
         member.greet(greeting, stands);
@@ -191,8 +191,12 @@ impl FanOut {
         if let (Some(positions), Some(after)) = (&member.positions, after) {
             positions.note(after);
         }
-        member.after = after.map(|after| after.position);
-        self.deliver_kept(&member, &kept);
+        // Who missed nothing gets all that was kept: it was published after the client asked to come in.
+        member.after = after.filter(|_| is_resumed).map(|after| after.position);
+        // What this node could not number yet is earlier than `after`. Other nodes numbered it, so it is among what was missed, or
+        // nobody did and the gap is told.
+        let unnumbered = kept.iter().take_while(|delivery| member.after.is_some() && delivery.publication.point.is_none()).count();
+        self.deliver_kept(&member, &kept[unnumbered..]);
         // What comes now is later, but for a client that comes from a node ahead of this one, or while this one catches up.
         member.after = member.after.filter(|_| is_ahead);
         self.ahead = self.ahead.max(member.after);

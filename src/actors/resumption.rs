@@ -112,11 +112,11 @@ impl Handler<Recalled> for RoomRegistry {
         let stands = from.or(after.filter(|_| missed.is_empty()));
         let Waiting { greeting, resume, answer, .. } = waiting;
         let Some(hall) = self.halls.get(&target) else { return };
-        if resume.is_some_and(|resume| resume.is_known) {
+        if resume.as_ref().is_some_and(|resume| resume.is_known) {
             hall.order(worker, Greet { connection, greeting, stands, answer });
         } else {
-            let answer = Some(answer);
-            hall.order(worker, Release { connection, greeting, stands, missed, after, is_ahead, positions, answer });
+            let (is_resumed, answer) = (resume.is_some_and(|resume| resume.since.is_some()), Some(answer));
+            hall.order(worker, Release { connection, greeting, stands, missed, after, is_ahead, is_resumed, positions, answer });
         }
         self.note_present(connection, &target, ctx);
     }

@@ -3,7 +3,7 @@
 //! It never holds more than the archive would keep: what is pushed out would have been trimmed there. What is being written
 //! stays until the archive has it, so that a replay in between misses nothing.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, mem, time::Duration};
 
 use tokio::time::Instant;
 
@@ -91,22 +91,25 @@ impl Journal {
         let Some(run) = self.runs.back_mut() else { return 0 };
         run.entries.push_back(entry);
         let mut given_up = 0;
-        while self.len() > self.limits.size.max(self.in_flight + 1) {
-            given_up += u64::from(self.give_up_oldest());
+        while self.len() > self.limits.size.max(self.in_flight + 1) && self.give_up_oldest() {
+            given_up += 1;
         }
         given_up
     }
 
+    /// False where all that waits is on its way: that is not touched, for its answer says how many are done.
     fn give_up_oldest(&mut self) -> bool {
-        let in_flight = self.in_flight;
-        let Some(run) = self.runs.front_mut() else { return false };
-        // What is on its way is not touched: its answer says how many are done.
-        let Some(entry) = run.entries.remove(in_flight) else { return false };
-        run.since = run.since.max(entry.position);
-        if run.ended.is_some() && run.entries.is_empty() {
-            self.runs.pop_front();
+        let mut on_their_way = self.in_flight;
+        for run in &mut self.runs {
+            if let Some(entry) = run.entries.remove(mem::take(&mut on_their_way)) {
+                run.since = run.since.max(entry.position);
+                if self.in_flight == 0 {
+                    self.runs.retain(|run| run.ended.is_none() || !run.entries.is_empty());
+                }
+                return true;
+            }
         }
-        true
+        false
     }
 
     /// Everything after it is written, or waits here.
@@ -143,7 +146,7 @@ impl Journal {
     /// The batch on its way was written, or was not and will be tried again.
     pub fn conclude(&mut self, is_written: bool) {
         self.is_writing = false;
-        let done = std::mem::take(&mut self.in_flight);
+        let done = mem::take(&mut self.in_flight);
         if !is_written {
             return;
         }
@@ -215,6 +218,22 @@ mod tests {
         assert_eq!((journal.len(), given_up), (3, 2));
         let batch = journal.next(&room(), Some(at(5)), Instant::now()).unwrap();
         assert_eq!((counts(&batch), batch.since), (vec![3, 4, 5], at(2)));
+    }
+
+    /// An overflow ends the first run while all of it is being written; what follows must still be bounded, and this must end.
+    #[test]
+    fn behind_a_batch_that_is_on_its_way_the_oldest_of_the_next_run_is_given_up() {
+        let mut journal = Journal::new(LIMITS);
+        let now = Instant::now();
+        journal.begin(at(0), at(0), None);
+        (1..=3).for_each(|count| assert_eq!(journal.push(entry(count)), 0));
+        assert_eq!(counts(&journal.next(&room(), Some(at(3)), now).unwrap()), [1, 2, 3]);
+        journal.begin(at(5), at(3), None);
+        let given_up: u64 = (6..=8).map(|count| journal.push(entry(count))).sum();
+        assert_eq!((journal.len(), given_up), (4, 2));
+        journal.conclude(true);
+        let batch = journal.next(&room(), Some(at(8)), now).unwrap();
+        assert_eq!((counts(&batch), batch.since), (vec![8], at(7)));
     }
 
     #[test]

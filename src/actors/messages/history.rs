@@ -33,6 +33,8 @@ pub struct Release {
     pub after: Option<Point>,
     /// That is further on than what has come by on this node.
     pub is_ahead: bool,
+    /// The client showed an id.
+    pub is_resumed: bool,
     pub positions: Option<Arc<Positions>>,
     pub answer: Option<Answer>,
 }
