@@ -24,14 +24,16 @@ pub(super) struct Client {
     pub user_encoding: Option<Encoding>,
     pub tell: Recipient<Tell>,
     pub summon: Option<Recipient<Summon>>,
-    pub worker: Worker,
+    pub worker: Arc<Worker>,
     /// Its user's own events come to it.
     pub has_user: bool,
     pub rooms: SmallVec<[RoomName; 2]>,
+    /// Those of them whose presence counts it.
+    pub present: SmallVec<[RoomName; 1]>,
     /// Those of Socket.IO whose every event it gets; none where no publisher may emit so.
     pub namespaces: Vec<Namespace>,
     /// Where it stood when it entered its first room with history.
-    pub first: Option<(RoomName, Option<Point>)>,
+    pub first: Option<Box<(RoomName, Option<Point>)>>,
     /// Where its stream stands, once that has several such rooms and its ids must cover them all.
     pub positions: Option<Arc<Positions>>,
 }
@@ -67,6 +69,12 @@ impl Client {
                 place.map(|place| self.namespaces.remove(place)).is_some()
             }
         }
+    }
+
+    /// Notes that presence counts it no more; false if it did not.
+    pub fn withdraw(&mut self, room: &RoomName) -> bool {
+        let place = self.present.iter().position(|known| known == room);
+        place.map(|place| self.present.swap_remove(place)).is_some()
     }
 
     /// All whose events it gets.

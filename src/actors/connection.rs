@@ -84,7 +84,8 @@ pub struct ConnectionParts {
 
 pub struct Connection {
     pub(super) parts: ConnectionParts,
-    allowance: Allowance,
+    /// How often it may speak; made when it first does, because most clients only listen.
+    allowance: Option<Box<Allowance>>,
     rate_warnings: u32,
     /// Why it ended, for the metrics; the first reason stays.
     pub(super) reason: Option<CloseReason>,
@@ -99,8 +100,7 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(parts: ConnectionParts) -> Self {
-        let allowance = Allowance::new(parts.options.messages_per_second);
-        Self { parts, allowance, rate_warnings: 0, reason: None, line: None, is_watched: false, expiry: None, cutter: None }
+        Self { parts, allowance: None, rate_warnings: 0, reason: None, line: None, is_watched: false, expiry: None, cutter: None }
     }
 
     pub(super) fn say(&mut self, reply: &Reply) {
@@ -140,8 +140,10 @@ impl Connection {
     }
 
     fn is_within_rate(&mut self) -> bool {
-        let is_within = self.allowance.take(Instant::now());
-        if self.allowance.is_full() {
+        let rate = self.parts.options.messages_per_second;
+        let allowance = self.allowance.get_or_insert_with(|| Box::new(Allowance::new(rate)));
+        let is_within = allowance.take(Instant::now());
+        if allowance.is_full() {
             self.rate_warnings = 0;
         }
         is_within

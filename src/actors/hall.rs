@@ -60,6 +60,15 @@ pub struct Waiting {
     pub answer: Answer,
 }
 
+/// Who was let in.
+#[derive(Default)]
+pub struct Admitted {
+    /// These are members now.
+    pub entered: Vec<ConnectionId>,
+    /// These will be when what they missed is known.
+    pub resuming: Vec<Waiting>,
+}
+
 /// How a connection enters a room with history.
 pub struct Resume {
     /// The last id that the client saw.
@@ -141,21 +150,20 @@ impl Hall {
         seat.is_some_and(|seat| Arc::ptr_eq(&seat.missed, &feed.missed))
     }
 
-    /// The broker has confirmed. Returns those who were told before, and those who are to resume now.
-    pub fn open(&mut self, worker: usize) -> (Vec<ConnectionId>, Vec<Waiting>) {
+    /// The broker has confirmed. Returns those who were told before, and those who are let in now.
+    pub fn open(&mut self, worker: usize) -> (Vec<ConnectionId>, Admitted) {
         let Some(seat) = self.seat(worker) else { return Default::default() };
         let Some(opening) = seat.opening.take() else { return Default::default() };
-        let resuming = opening.waiting.into_iter().filter_map(|waiting| seat.admit(waiting)).collect();
-        (opening.unproven, resuming)
+        (opening.unproven, seat.admit_all(opening.waiting))
     }
 
-    /// Waiting any longer is worse than listening unproven. Returns those who are to resume now.
-    pub fn admit_unproven(&mut self, worker: usize) -> Vec<Waiting> {
-        let Some(seat) = self.seat(worker) else { return Vec::new() };
-        let Some(opening) = &mut seat.opening else { return Vec::new() };
+    /// Waiting any longer is worse than listening unproven.
+    pub fn admit_unproven(&mut self, worker: usize) -> Admitted {
+        let Some(seat) = self.seat(worker) else { return Admitted::default() };
+        let Some(opening) = &mut seat.opening else { return Admitted::default() };
         let waiting = std::mem::take(&mut opening.waiting);
         opening.unproven.extend(waiting.iter().map(|waiting| waiting.place.connection));
-        waiting.into_iter().filter_map(|waiting| seat.admit(waiting)).collect()
+        seat.admit_all(waiting)
     }
 
     /// Says something to the group of a worker.
@@ -239,6 +247,18 @@ impl Hall {
 }
 
 impl Seat {
+    fn admit_all(&self, waiting: Vec<Waiting>) -> Admitted {
+        let mut admitted = Admitted::default();
+        for waiting in waiting {
+            let connection = waiting.place.connection;
+            match self.admit(waiting) {
+                Some(waiting) => admitted.resuming.push(waiting),
+                None => admitted.entered.push(connection),
+            }
+        }
+        admitted
+    }
+
     /// Makes it a member; one that is to resume is held, and returned.
     fn admit(&self, waiting: Waiting) -> Option<Waiting> {
         let Place { connection, encoding, outbox } = waiting.place.clone();

@@ -19,10 +19,10 @@ pub struct Capacity {
 #[derive(Debug)]
 pub struct Lease {
     taken: Arc<AtomicUsize>,
-    shares: Vec<Box<dyn Share>>,
+    share: Option<Box<dyn Share>>,
 }
 
-/// Something that is given back when it drops.
+/// A share of a limit, given back when it drops, with those that its holder took before.
 trait Share: std::fmt::Debug + Send + Sync {}
 
 impl Capacity {
@@ -35,7 +35,7 @@ impl Capacity {
         let limit = self.limit.load(Ordering::Relaxed);
         let more = |taken| (taken < limit).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Lease { taken: Arc::clone(&self.taken), shares: Vec::new() })
+        Some(Lease { taken: Arc::clone(&self.taken), share: None })
     }
 
     /// From now on so many; who has a place keeps it.
@@ -60,10 +60,10 @@ impl Lease {
         if limit == 0 {
             return true;
         }
-        let share = tally.take(key, limit);
-        let is_within = share.is_some();
-        self.shares.extend(share.map(|share| Box::new(share) as Box<dyn Share>));
-        is_within
+        let Some(mut counted) = tally.take(key, limit) else { return false };
+        counted._earlier = self.share.take();
+        self.share = Some(Box::new(counted));
+        true
     }
 }
 
@@ -85,6 +85,8 @@ impl<K> Default for Tally<K> {
 struct Counted<K: Key> {
     counts: Arc<Mutex<HashMap<K, usize>>>,
     key: K,
+    /// Dropped with it: a list for one or two shares would cost more than they do.
+    _earlier: Option<Box<dyn Share>>,
 }
 
 impl<K: Key> Tally<K> {
@@ -95,7 +97,7 @@ impl<K: Key> Tally<K> {
             return None;
         }
         *count += 1;
-        Some(Counted { counts: Arc::clone(&self.0), key })
+        Some(Counted { counts: Arc::clone(&self.0), key, _earlier: None })
     }
 }
 

@@ -93,6 +93,11 @@ impl Members {
         Some(member)
     }
 
+    /// All that comes from now on is later than what any of them has seen.
+    pub fn forget_seen(&mut self) {
+        self.places.iter_mut().for_each(|member| member.after = None);
+    }
+
     pub fn get(&self, connection: ConnectionId) -> Option<&Member> {
         self.index.get(&connection).map(|&place| &self.places[place])
     }

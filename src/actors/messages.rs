@@ -167,7 +167,7 @@ pub struct Connect {
     pub tell: Recipient<Tell>,
     /// Where a connection joins by itself what the application orders, because it alone knows how a room is spelled for it.
     pub summon: Option<Recipient<Summon>>,
-    pub worker: Worker,
+    pub worker: Arc<Worker>,
 }
 
 /// Connection → registry: become a member. The greeting reaches the client before the first event of the room; the answer
@@ -345,6 +345,11 @@ pub struct BridgeRestored {
 #[rtype(result = "()")]
 pub struct BridgeUp;
 
+/// Bridge → registry: the broker is lost, and with it what other nodes say, until the next [`BridgeUp`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct BridgeDown;
+
 /// Registry → bridge: say this to every node, this one among them. Answers when the broker has taken it.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), BrokerError>")]
@@ -382,7 +387,7 @@ pub struct Drain {
 }
 
 /// Door → registry: another configuration holds from now on. Members stay members.
-#[derive(Debug, Message)]
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Reconfigure(pub Arc<Config>);
 

@@ -94,20 +94,27 @@ struct State {
     /// Where bytes go at once; `None` while the response head is on its way, and where a body drains the queue.
     socket: Option<Arc<Socket>>,
     queue: Queue,
-    /// Events given up since the client was last told.
-    lost: Vec<(Target, u64)>,
     phase: Phase,
     /// Since when the first entry has waited without a byte of it moving.
     waiting_since: Option<Instant>,
+    /// What few connections need.
+    rare: Option<Box<Rare>>,
+    /// Set when the connection moved from polling to a WebSocket: what still comes spelled for a poll is spelled anew, so
+    /// that rooms may learn of the move in their own time.
+    respell: Option<fn(&Bytes) -> Bytes>,
+}
+
+/// What an outbox holds only once it was needed, so that the others are small.
+#[derive(Default)]
+struct Rare {
+    /// Events given up since the client was last told.
+    lost: Vec<(Target, u64)>,
     /// Events given up since the connection began.
     dropped: u64,
     /// Events, and their bytes, that may wait beyond the bound because they are a replay; taken back once all has left.
     allowance: (usize, usize),
     /// Keys of the last events that had several addressees.
     taken_keys: VecDeque<u64>,
-    /// Set when the connection moved from polling to a WebSocket: what still comes spelled for a poll is spelled anew, so
-    /// that rooms may learn of the move in their own time.
-    respell: Option<fn(&Bytes) -> Bytes>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -209,8 +216,8 @@ impl Outbox {
         }
         for bytes in events {
             let bytes = state.respell.map_or_else(|| bytes.clone(), |respell| respell(&bytes));
-            state.allowance.0 += 1;
-            state.allowance.1 += bytes.len();
+            let allowance = &mut state.rare().allowance;
+            *allowance = (allowance.0 + 1, allowance.1 + bytes.len());
             state.enqueue(Entry { bytes, events: 1, target: Some(target.clone()), key: 0 });
         }
         drop(state);
@@ -251,7 +258,7 @@ impl Outbox {
         match state.write_now(&bytes) {
             Direct::Complete => return,
             Direct::Partial(written) => state.queue.push_partial(Entry::control(bytes), written),
-            Direct::Waits if state.queue.len() >= self.limits.events + state.allowance.0 + CONTROL_ENTRIES => {
+            Direct::Waits if state.queue.len() >= self.limits.events + state.allowance().0 + CONTROL_ENTRIES => {
                 self.begin_close(&mut state, CloseReason::SlowConsumer);
             }
             Direct::Waits => state.enqueue(Entry::control(bytes)),
@@ -261,7 +268,8 @@ impl Outbox {
 
     /// False if an event of this key, addressed to another room or user of the connection as well, has come already.
     pub fn note_first(&self, key: u64) -> bool {
-        let keys = &mut self.lock().taken_keys;
+        let mut state = self.lock();
+        let keys = &mut state.rare().taken_keys;
         if keys.iter().rev().any(|known| *known == key) {
             return false;
         }
@@ -278,7 +286,7 @@ impl Outbox {
     }
 
     fn has_room_for(&self, state: &State, bytes: usize) -> bool {
-        let (queue, (more_events, more_bytes)) = (&state.queue, state.allowance);
+        let (queue, (more_events, more_bytes)) = (&state.queue, state.allowance());
         let limits = self.limits;
         queue.events() == 0
             || (queue.events() < limits.events + more_events && queue.bytes() + bytes <= limits.bytes.saturating_add(more_bytes))
@@ -310,8 +318,10 @@ impl Outbox {
     }
 
     fn give_up(&self, state: &mut State, events: u64, reason: DropReason) -> Pushed {
-        state.dropped += events;
-        self.metrics.dropped(reason).inc_by(events);
+        if events > 0 {
+            state.rare().dropped += events;
+            self.metrics.dropped(reason).inc_by(events);
+        }
         Pushed::Dropped
     }
 
@@ -362,7 +372,7 @@ impl Outbox {
         let events = state.queue.clear();
         self.give_up(&mut state, events, DropReason::Closed);
         state.socket = None;
-        state.lost = Vec::new();
+        state.take_lost();
         drop(state);
         self.drainer.wake();
         self.owner.wake();
@@ -390,7 +400,7 @@ impl Outbox {
 
     /// Events given up for this connection since it began.
     pub fn dropped_events(&self) -> u64 {
-        self.lock().dropped
+        self.lock().rare.as_ref().map_or(0, |rare| rare.dropped)
     }
 
     pub fn queued_events(&self) -> usize {
@@ -444,17 +454,42 @@ impl State {
     }
 
     fn note_progress(&mut self) {
-        if self.queue.is_empty() {
-            self.allowance = (0, 0);
+        if !self.queue.is_empty() {
+            self.waiting_since = Some(Instant::now());
+            return;
         }
-        self.waiting_since = if self.queue.is_empty() { None } else { Some(Instant::now()) };
+        self.waiting_since = None;
+        if let Some(rare) = &mut self.rare {
+            rare.allowance = (0, 0);
+        }
+        // Most sockets take what comes, and an idle connection holds no queue. A body's is used by every event.
+        if self.socket.is_some() {
+            self.queue = Queue::default();
+        }
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn allowance(&self) -> (usize, usize) {
+        self.rare.as_ref().map_or((0, 0), |rare| rare.allowance)
+    }
+
+    fn has_lost(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.lost.is_empty())
+    }
+
+    fn take_lost(&mut self) -> Vec<(Target, u64)> {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.lost)).unwrap_or_default()
     }
 
     fn note_lost(&mut self, target: Option<&Target>, events: u64) {
         let Some(target) = target else { return };
-        match self.lost.iter_mut().find(|(known, _)| known == target) {
+        let lost = &mut self.rare().lost;
+        match lost.iter_mut().find(|(known, _)| known == target) {
             Some((_, count)) => *count += events,
-            None => self.lost.push((target.clone(), events)),
+            None => lost.push((target.clone(), events)),
         }
     }
 }

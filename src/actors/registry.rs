@@ -22,10 +22,10 @@ use super::{
     client::Client,
     gaps::Gap,
     group::GroupOptions,
-    hall::{Hall, Place, Refused, Resume, Waiting},
+    hall::{Admitted, Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, RemoveMember, Replay,
-        Subscribe, Tell, TellNodes, Unsubscribe,
+        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Reconfigure, Refusal, RemoveMember,
+        Replay, Subscribe, Tell, TellNodes, Unsubscribe,
     },
     presence::Presence,
 };
@@ -50,6 +50,7 @@ pub struct Bridge {
     pub publish: Recipient<Publish>,
     pub tell_nodes: Recipient<TellNodes>,
     pub replay: Recipient<Replay>,
+    pub reconfigure: Recipient<Reconfigure>,
 }
 
 pub struct RegistryParts {
@@ -67,7 +68,8 @@ pub struct RoomRegistry {
     pub(super) parts: RegistryParts,
     /// Rooms and users with members on this node, and those that linger.
     pub(super) halls: HashMap<Target, Hall, RandomState>,
-    pub(super) connections: HashMap<ConnectionId, Client, RandomState>,
+    /// Boxed, so that the map's spare places, and its copy while it grows, are small.
+    pub(super) connections: HashMap<ConnectionId, Box<Client>, RandomState>,
     /// Rooms and users that somebody waits to enter, and until when, soonest first.
     awaited: VecDeque<(Instant, Target, usize)>,
     /// Groups that were left by their last member, oldest first.
@@ -153,14 +155,14 @@ impl RoomRegistry {
         if since.is_some() && !keeps_history {
             self.note_gap(connection, &target, GapReason::NoHistory, ctx);
         }
+        // All who are in a room share the text of its name.
+        let target = self.halls.get_key_value(&target).map_or(target, |(known, _)| known.clone());
         let Some(client) = self.connections.get_mut(&connection) else { return at_once(Err(connection_is_gone())) };
         let is_known = client.note(&target);
         let place = Place { connection, encoding, outbox: Arc::clone(&client.outbox) };
-        let worker = client.worker.clone();
+        let worker = Arc::clone(&client.worker);
         if !is_known {
-            let user = client.identity.user.clone();
             self.parts.attendance.note(connection, &target, true);
-            self.note_presence(user.as_ref(), &target, true, ctx);
         }
         let options = self.group_options(&target);
         let hall = match self.halls.entry(target.clone()) {
@@ -180,6 +182,8 @@ impl RoomRegistry {
         }
         if let Some(resuming) = resuming {
             self.resume(&target, worker.index, resuming, ctx);
+        } else if !must_wait {
+            self.note_present(connection, &target, ctx);
         }
         if must_wait {
             if self.awaited.is_empty() {
@@ -199,7 +203,8 @@ impl RoomRegistry {
                 ctx.run_later(left, Self::lose_patience);
                 return;
             }
-            let resuming = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            let Admitted { entered, resuming } = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            entered.into_iter().for_each(|connection| self.note_present(connection, &target, ctx));
             resuming.into_iter().for_each(|waiting| self.resume(&target, worker, waiting, ctx));
         }
     }
@@ -245,7 +250,8 @@ impl RoomRegistry {
         match answer {
             // Everybody who waited for it is a member now.
             Ok(()) => {
-                let (unproven, resuming) = hall.open(feed.worker);
+                let (unproven, Admitted { entered, resuming }) = hall.open(feed.worker);
+                entered.into_iter().for_each(|connection| self.note_present(connection, target, ctx));
                 for connection in unproven {
                     self.note_gap(connection, target, GapReason::BrokerLost, ctx);
                 }
@@ -266,9 +272,8 @@ impl RoomRegistry {
         for connection in turned_away.iter().chain(&unproven) {
             let Some(client) = self.connections.get_mut(connection) else { continue };
             if client.forget(target) {
-                let user = client.identity.user.clone();
                 self.parts.attendance.note(*connection, target, false);
-                self.note_presence(user.as_ref(), target, false, ctx);
+                self.note_absent(*connection, target, ctx);
             }
         }
         let Target::Room(room) = target else { return };
@@ -316,9 +321,9 @@ impl RoomRegistry {
         if !client.forget(&target) {
             return false;
         }
-        let (worker, user) = (client.worker.index, client.identity.user.clone());
+        let worker = client.worker.index;
         self.parts.attendance.note(order.connection, &target, false);
-        self.note_presence(user.as_ref(), &target, false, ctx);
+        self.note_absent(order.connection, &target, ctx);
         self.exit(worker, target, order);
         true
     }
@@ -353,7 +358,7 @@ impl Handler<Connect> for RoomRegistry {
         let user = identity.user.clone();
         // A Socket.IO client may say later who it is.
         let client = match self.connections.remove(&connection) {
-            Some(known) => Client { identity, outbox, user_encoding, tell, summon, worker, ..known },
+            Some(known) => Client { identity, outbox, user_encoding, tell, summon, worker, ..*known },
             None => Client {
                 identity,
                 outbox,
@@ -363,13 +368,14 @@ impl Handler<Connect> for RoomRegistry {
                 worker,
                 has_user: false,
                 rooms: SmallVec::new(),
+                present: SmallVec::new(),
                 namespaces: Vec::new(),
                 first: None,
                 positions: None,
             },
         };
         let has_user = client.has_user;
-        self.connections.insert(connection, client);
+        self.connections.insert(connection, Box::new(client));
         match (user, user_encoding) {
             (Some(user), Some(encoding)) if !has_user => {
                 self.enter(connection, Target::User(user), Arrival { encoding, greeting: None, since: None }, ctx)
@@ -430,12 +436,15 @@ impl Handler<ConnectionEnded> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, fact: ConnectionEnded, ctx: &mut Context<Self>) {
+        let Some(client) = self.connections.get(&fact.connection) else { return };
+        for room in client.present.clone() {
+            self.note_absent(fact.connection, &Target::Room(room), ctx);
+        }
         let Some(client) = self.connections.remove(&fact.connection) else { return };
         // Of what it was to be told, nothing is said: `tell_gaps` finds it gone.
         for target in client.targets() {
             let connection = fact.connection;
             self.parts.attendance.note(connection, &target, false);
-            self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
             self.exit(client.worker.index, target, RemoveMember { connection, farewell: None, unsaid: None });
         }
     }

@@ -11,7 +11,7 @@ use super::{
     registry::RoomRegistry,
     replay::Positions,
 };
-use crate::protocol::{GapReason, RoomName, Target};
+use crate::protocol::{Encoding, GapReason, RoomName, Target};
 
 /// To itself: what the bridge says a client missed.
 #[derive(Message)]
@@ -46,8 +46,8 @@ impl RoomRegistry {
         if client.positions.is_some() {
             return client.positions.clone();
         }
-        let Some((first, point)) = client.first.clone().filter(|(first, _)| client.rooms.contains(first)) else {
-            client.first = Some((room.clone(), replayed.after));
+        let Some((first, point)) = client.first.as_deref().cloned().filter(|(first, _)| client.rooms.contains(first)) else {
+            client.first = Some(Box::new((room.clone(), replayed.after)));
             return None;
         };
         if first == *room {
@@ -60,6 +60,27 @@ impl RoomRegistry {
             hall.order(client.worker.index, Track { connection, positions: Arc::clone(&positions) });
         }
         Some(positions)
+    }
+
+    /// Rooms may keep history from now on with members in them: the ids of each stream with several such rooms must cover them
+    /// all, or a client would be shown as unknown in the others when it comes back.
+    pub(super) fn track_streams(&mut self) {
+        for (connection, client) in &mut self.connections {
+            if !client.user_encoding.is_some_and(Encoding::has_stream_ids) {
+                continue;
+            }
+            let config = &self.parts.config;
+            let kept: Vec<&RoomName> = client.rooms.iter().filter(|room| config.rule_for(room).history.is_kept()).collect();
+            if kept.len() < 2 {
+                continue;
+            }
+            let positions = client.positions.get_or_insert_default();
+            for room in kept {
+                if let Some(hall) = self.halls.get(&Target::Room(room.clone())) {
+                    hall.order(client.worker.index, Track { connection: *connection, positions: Arc::clone(positions) });
+                }
+            }
+        }
     }
 }
 
@@ -91,11 +112,12 @@ impl Handler<Recalled> for RoomRegistry {
         let stands = from.or(after.filter(|_| missed.is_empty()));
         let Waiting { greeting, resume, answer, .. } = waiting;
         let Some(hall) = self.halls.get(&target) else { return };
-        if resume.is_some_and(|resume| resume.is_known) {
+        if resume.as_ref().is_some_and(|resume| resume.is_known) {
             hall.order(worker, Greet { connection, greeting, stands, answer });
         } else {
-            let answer = Some(answer);
-            hall.order(worker, Release { connection, greeting, stands, missed, after, is_ahead, positions, answer });
+            let (is_resumed, answer) = (resume.is_some_and(|resume| resume.since.is_some()), Some(answer));
+            hall.order(worker, Release { connection, greeting, stands, missed, after, is_ahead, is_resumed, positions, answer });
         }
+        self.note_present(connection, &target, ctx);
     }
 }

@@ -74,20 +74,21 @@ pub enum Wire {
     /// Server-Sent Events: the client has no voice.
     Sse,
     /// The native WebSocket.
-    WebSocket { decoder: Decoder, malformed: u8 },
+    /// Boxed, so that a stream, which has no decoder, does not pay for it.
+    WebSocket { decoder: Box<Decoder>, malformed: u8 },
     /// A WebSocket that returns what it gets: for conformance suites, behind `--conformance`.
-    Echo { decoder: Decoder },
+    Echo { decoder: Box<Decoder> },
     /// Socket.IO of any revision, on either of its carriers.
     SocketIo(Box<SocketIoWire>),
 }
 
 impl Wire {
     pub fn web_socket(max_frame: usize) -> Self {
-        Self::WebSocket { decoder: Decoder::new(max_frame), malformed: 0 }
+        Self::WebSocket { decoder: Box::new(Decoder::new(max_frame)), malformed: 0 }
     }
 
     pub fn echo(max_message: usize) -> Self {
-        Self::Echo { decoder: Decoder::new(max_message) }
+        Self::Echo { decoder: Box::new(Decoder::new(max_message)) }
     }
 
     pub fn name(&self) -> WireName {

@@ -16,7 +16,13 @@ use callboard::{
     },
     config::Overflow,
     metrics::{DropReason, Metrics},
-    protocol::{Encoding, Reference, engineio::Carrier, socketio::Revision, wire::WireName},
+    protocol::{
+        Encoding, Position, Reference,
+        engineio::Carrier,
+        resume::{Point, ResumeKey},
+        socketio::Revision,
+        wire::WireName,
+    },
 };
 use serde_json::{Value, json};
 
@@ -375,11 +381,49 @@ async fn a_held_member_that_moves_to_a_web_socket_gets_what_it_missed_and_what_w
     assert_eq!(member.queued_events(), 0, "it is kept for it");
     hosted.group.send(ChangeCarrier { connection: id(1), carrier: Carrier::WebSocket }).await.expect("a group");
     let missed = vec![Arc::new(publication(room("r"), 1))];
-    let release =
-        Release { connection: id(1), greeting: None, stands: None, missed, after: None, is_ahead: false, positions: None, answer: None };
+    let release = Release {
+        connection: id(1),
+        greeting: None,
+        stands: None,
+        missed,
+        after: None,
+        is_ahead: false,
+        is_resumed: true,
+        positions: None,
+        answer: None,
+    };
     hosted.group.send(release).await.expect("a group");
     hosted.publish(3);
     hosted.served().await;
     let expected: Vec<u8> = (1..=3).flat_map(|number| frame(&format!(r#"42["e",{number}]"#))).collect();
     assert_eq!(drain(&member), expected);
+}
+
+/// Other nodes had numbered what this one could not yet, and so the replay has it.
+#[actix::test]
+async fn what_was_kept_before_the_room_had_numbers_here_does_not_come_again_behind_the_replay() {
+    let hosted = Hosted::new(8).await;
+    let member = outbox(8, WireName::WebSocket, &hosted.metrics);
+    let encoding = Encoding::WebSocket;
+    hosted.group.send(Hold { connection: id(1), encoding, outbox: Arc::clone(&member) }).await.expect("a group");
+    hosted.publish(2);
+    hosted.served().await;
+    let missed = [1, 2].map(|number| Arc::new(publication(room("r"), number))).to_vec();
+    let key = ResumeKey::new([0; 16]);
+    let after = Point { room: key.room(&room("r")), position: Position { marker_ms: 1, count: 0 }, key };
+    let release = Release {
+        connection: id(1),
+        greeting: None,
+        stands: None,
+        missed,
+        after: Some(after),
+        is_ahead: false,
+        is_resumed: true,
+        positions: None,
+        answer: None,
+    };
+    hosted.group.send(release).await.expect("a group");
+    hosted.publish(3);
+    hosted.served().await;
+    assert_eq!(drain_data(&member), [1, 2, 3]);
 }

@@ -16,8 +16,8 @@ use callboard::{
         Outbox, RoomRegistry,
         attendance::Attendance,
         messages::{
-            BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Refusal, Replay, Replayed, Subscribe, Tell, TellNodes,
-            Unsubscribe,
+            BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Reconfigure, Refusal, Replay, Replayed, Subscribe,
+            Tell, TellNodes, Unsubscribe,
         },
         outbox::OutboxLimits,
         receipt::Receipt,
@@ -340,6 +340,12 @@ impl Handler<Replay> for ProbeBridge {
     }
 }
 
+impl Handler<Reconfigure> for ProbeBridge {
+    type Result = ();
+
+    fn handle(&mut self, _: Reconfigure, _: &mut Context<Self>) {}
+}
+
 pub fn refused() -> BrokerError {
     BrokerError::Refused("NOPERM".into())
 }
@@ -391,7 +397,8 @@ impl House {
                 unsubscribe: bridge.clone().recipient(),
                 publish: bridge.clone().recipient(),
                 tell_nodes: bridge.clone().recipient(),
-                replay: bridge.recipient(),
+                replay: bridge.clone().recipient(),
+                reconfigure: bridge.recipient(),
             },
             node: 1,
             metrics: metrics.clone(),
@@ -439,7 +446,7 @@ impl House {
         guest
     }
 
-    pub fn guest(&self, number: u32, identity: Identity, worker: Worker) -> (Guest, Connect) {
+    pub fn guest(&self, number: u32, identity: Identity, worker: Arc<Worker>) -> (Guest, Connect) {
         let guest = Guest { id: id(number), outbox: outbox(256, WireName::WebSocket, &self.metrics), told: Rc::default() };
         let tell: Recipient<Tell> = Listener(Rc::clone(&guest.told)).start().recipient();
         let (identity, outbox) = (Arc::new(identity), Arc::clone(&guest.outbox));

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use callboard::{
     actors::{
         attendance::Attendance,
-        messages::{BridgeRestored, BridgeUp, BrokerError, NodeSaid, Steer, TellNodes},
+        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, NodeSaid, Steer, TellNodes},
     },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
         memory::MemoryBus,
-        redis::{Connector, LinkParts, RedisLink},
+        redis::{Connector, LinkParts, Place, RedisLink},
     },
     config::{BrokerUrl, Config},
     metrics::Metrics,
@@ -47,6 +47,12 @@ impl Handler<BridgeUp> for Ear {
     }
 }
 
+impl Handler<BridgeDown> for Ear {
+    type Result = ();
+
+    fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Context<Self>) {}
+}
+
 impl Handler<Steer> for Ear {
     type Result = ();
     fn handle(&mut self, _: Steer, _: &mut Context<Self>) {}
@@ -78,6 +84,7 @@ impl Node {
         let reports = Reports {
             restored: ear.clone().recipient(),
             up: ear.clone().recipient(),
+            down: ear.clone().recipient(),
             node_said: ear.clone().recipient(),
             steer: ear.recipient(),
         };
@@ -105,7 +112,7 @@ impl Node {
         let (url, node) = (redis.url(), name.to_owned());
         Self::start(move |bridge| {
             Box::new(RedisLink::start(LinkParts {
-                connector: Connector::new(BrokerUrl::parse(&url).expect("a URL"), None).expect("an address"),
+                place: Place::One(Connector::new(BrokerUrl::parse(&url).expect("a URL"), None).expect("an address")),
                 prefix: PREFIX.into(),
                 standing: nodes::standing(PREFIX).collect(),
                 node,

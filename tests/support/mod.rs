@@ -2,10 +2,12 @@
 //! Included by path. Everything blocks, with a time-out: no test waits longer than [`PATIENCE`] for what must come.
 #![allow(dead_code, reason = "each test crate uses a part")]
 
+pub mod cluster;
 pub mod http;
 pub mod hub;
 pub mod publisher;
 pub mod redis;
+pub mod sentinel;
 pub mod sse;
 pub mod websocket;
 

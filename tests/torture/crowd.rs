@@ -75,16 +75,16 @@ impl Crowd {
 
     /// Waits until everybody has what is due, or nothing comes any more.
     pub fn settle(&self, published: &Published) {
-        self.settle_when(|| self.has_all(published));
+        self.settle_when(QUIET, || self.has_all(published));
     }
 
-    fn settle_when(&self, is_complete: impl Fn() -> bool) {
+    fn settle_when(&self, patience: Duration, is_complete: impl Fn() -> bool) {
         let began = Instant::now();
         let mut quiet = (Instant::now(), self.entries());
         while began.elapsed() < PATIENCE * 2 && !is_complete() {
             if self.entries() != quiet.1 {
                 quiet = (Instant::now(), self.entries());
-            } else if quiet.0.elapsed() > QUIET && self.listening() == self.clients.len() {
+            } else if quiet.0.elapsed() > patience && self.listening() == self.clients.len() {
                 return;
             }
             thread::sleep(Duration::from_millis(200));
@@ -95,7 +95,7 @@ impl Crowd {
 
     /// As `settle`, where the number of deliveries is known.
     pub fn settle_at(&self, due: usize) {
-        self.settle_when(|| self.received() >= due);
+        self.settle_when(PATIENCE / 4, || self.received() >= due);
     }
 
     fn received(&self) -> usize {

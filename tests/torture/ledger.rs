@@ -155,11 +155,14 @@ impl fmt::Display for Tally {
 /// How long after the event behind a hole its notice may come.
 const NOTICE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long before it the notice of an overflow may come: what waits in the room's mailbox was not lost, and follows the notice.
+const EARLY_NOTICE: Duration = Duration::from_secs(2);
+
 /// What one client saw of one room.
 struct Page<'a> {
     /// Place in the record, time and number of each event.
     events: Vec<(usize, Instant, u32)>,
-    gaps: Vec<(usize, Instant)>,
+    gaps: Vec<(usize, Instant, Reason)>,
     openings: Vec<usize>,
     terms: &'a Terms,
 }
@@ -199,7 +202,7 @@ impl Record {
         for (place, (at, entry)) in self.0.iter().enumerate() {
             match entry {
                 Entry::Event(known, number) if *known == room => page.events.push((place, *at, *number)),
-                Entry::Gap(rooms, _) if rooms.contains(&room) => page.gaps.push((place, *at)),
+                Entry::Gap(rooms, reason) if rooms.contains(&room) => page.gaps.push((place, *at, *reason)),
                 Entry::Opened(_) => page.openings.push(place),
                 _ => {}
             }
@@ -211,9 +214,11 @@ impl Record {
 impl Page<'_> {
     fn check(mut self, numbers: impl Iterator<Item = u32>) -> Tally {
         let mut tally = Tally { notices: self.gaps.len() as u64, received: self.events.len() as u64, ..Tally::default() };
-        tally.disordered = self.events.windows(2).filter(|pair| pair[1].2 < pair[0].2).count() as u64;
-        self.events.sort_by_key(|(_, _, number)| *number);
-        tally.doubled = self.events.windows(2).filter(|pair| pair[1].2 == pair[0].2).count() as u64;
+        let is_wrong = |pair: &&[(usize, Instant, u32)]| pair[1].2 < pair[0].2 && self.is_comparable(pair[0].0, pair[1].0);
+        tally.disordered = self.events.windows(2).filter(is_wrong).count() as u64;
+        self.events.sort_by_key(|(place, _, number)| (*number, *place));
+        let is_again = |pair: &&[(usize, Instant, u32)]| pair[1].2 == pair[0].2 && self.is_comparable(pair[0].0, pair[1].0);
+        tally.doubled = self.events.windows(2).filter(is_again).count() as u64;
         let mut next = 0;
         for number in numbers {
             tally.due += 1;
@@ -223,19 +228,28 @@ impl Page<'_> {
             if self.events.get(next).is_some_and(|(_, _, known)| *known == number) {
                 continue;
             }
-            let before = next.checked_sub(1).map_or(0, |before| self.events[before].0);
+            let before = next.checked_sub(1).map(|before| self.events[before]);
             match self.events.get(next) {
-                after if self.was_told(before, after.map(|(_, at, _)| *at)) => tally.told += 1,
-                after if self.was_away(before, after.map(|(place, _, _)| *place)) => tally.away += 1,
+                after if self.was_told(before.map(|(place, at, _)| (place, at)), after.map(|(_, at, _)| *at)) => tally.told += 1,
+                after if self.was_away(before.map_or(0, |(place, _, _)| place), after.map(|(place, _, _)| *place)) => tally.away += 1,
                 _ => tally.silent += 1,
             }
         }
         tally
     }
 
-    fn was_told(&self, before: usize, after: Option<Instant>) -> bool {
+    /// Who comes back without an id, to a node that is a moment behind, has nothing by which that node could know.
+    fn is_comparable(&self, before: usize, after: usize) -> bool {
+        self.terms.resumes || !self.openings.iter().any(|place| (before..after).contains(place))
+    }
+
+    fn was_told(&self, before: Option<(usize, Instant)>, after: Option<Instant>) -> bool {
         let in_time = |at: Instant| after.is_none_or(|after| at <= after + NOTICE_PATIENCE);
-        self.terms.heeds_gaps && self.gaps.iter().any(|(place, at)| *place >= before && in_time(*at))
+        let is_behind = |place: usize, at: Instant, reason: Reason| match before {
+            Some((before, heard)) => place >= before || (reason == Reason::Overflow && at + EARLY_NOTICE >= heard),
+            None => true,
+        };
+        self.terms.heeds_gaps && self.gaps.iter().any(|(place, at, reason)| is_behind(*place, *at, *reason) && in_time(*at))
     }
 
     fn was_away(&self, before: usize, after: Option<usize>) -> bool {

@@ -115,26 +115,31 @@ struct Line {
 
 /// A broker that is stopped takes this long to be given up.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A hub is asked where none is to fail.
+const HTTP_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Line {
     /// Publishes all at once; how many were taken, from the first on. What comes behind may have been taken or not.
     fn publish(&mut self, events: &[(Room, &str)]) -> usize {
         let mut taken = 0;
-        if self.try_publish(events, &mut taken).is_err() {
+        if let Err(error) = self.try_publish(events, &mut taken) {
             self.stream = None;
+            if matches!(self.door, Door::Http(_)) {
+                eprintln!("a publish over HTTP failed: {error}");
+            }
         }
         taken
     }
 
     fn try_publish(&mut self, events: &[(Room, &str)], taken: &mut usize) -> io::Result<()> {
-        let address = match self.door {
-            Door::Redis(port) => ([127, 0, 0, 1], port).into(),
-            Door::Http(address) => address,
+        let (address, patience) = match self.door {
+            Door::Redis(port) => (([127, 0, 0, 1], port).into(), PATIENCE),
+            Door::Http(address) => (address, HTTP_PATIENCE),
         };
         if self.stream.is_none() {
-            let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            let stream = TcpStream::connect_timeout(&address, patience)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
             stream.set_nodelay(true)?;
             self.stream = Some(BufReader::new(stream));
         }

@@ -31,8 +31,10 @@ pub struct Release {
     pub missed: Vec<Arc<Publication>>,
     /// Nothing up to here is sent again. `None`: the room has no numbers now.
     pub after: Option<Point>,
-    /// That is further on than this node is.
+    /// That is further on than what has come by on this node.
     pub is_ahead: bool,
+    /// The client showed an id.
+    pub is_resumed: bool,
     pub positions: Option<Arc<Positions>>,
     pub answer: Option<Answer>,
 }
@@ -81,7 +83,7 @@ pub struct Replayed {
     pub missed: Vec<Arc<Publication>>,
     /// Everything up to here is among them, or was seen before. `None`: the room has no numbers now.
     pub after: Option<Point>,
-    /// The client has been on a node that is ahead of this one: some of what it has seen is still to come.
+    /// Some of it is still to come by: the client has been on a node that is ahead of this one, or this one is catching up.
     pub is_ahead: bool,
     /// Where the client stands before the first of them, if that is known.
     pub from: Option<Point>,

@@ -32,7 +32,7 @@ impl Outbox {
                 state.phase = Phase::Closing { reason, told: true };
                 Some(Notice::Closing(reason))
             }
-            Phase::Open if state.queue.is_empty() && !state.lost.is_empty() => Some(Notice::CaughtUp(std::mem::take(&mut state.lost))),
+            Phase::Open if state.queue.is_empty() && state.has_lost() => Some(Notice::CaughtUp(state.take_lost())),
             _ => None,
         }
     }
@@ -64,7 +64,7 @@ impl Outbox {
         let mut state = self.lock();
         if let Some((chunk, events)) = state.queue.take_chunk() {
             state.note_progress();
-            let caught_up = state.queue.is_empty() && !state.lost.is_empty();
+            let caught_up = state.queue.is_empty() && state.has_lost();
             drop(state);
             self.metrics.delivered(self.wire).inc_by(events);
             if caught_up {
@@ -93,7 +93,7 @@ impl Outbox {
         let (units, events) = state.queue.take_units(POLL_BYTES, POLL_PACKETS);
         state.note_progress();
         let is_drained = state.queue.is_empty();
-        let (is_caught_up, is_over) = (is_drained && !state.lost.is_empty(), is_drained && state.phase == Phase::Finishing);
+        let (is_caught_up, is_over) = (is_drained && state.has_lost(), is_drained && state.phase == Phase::Finishing);
         drop(state);
         self.metrics.delivered(self.wire).inc_by(events);
         if is_over {

@@ -19,7 +19,8 @@ const STRIDE: u32 = 1_000_000;
 /// publishers tell all of them: nothing makes one order of it.
 pub fn fan_out(trial: &mut Trial) -> Report {
     let mut report = Report::default();
-    let (clients, room_count, events) = (trial.size(100, 1_000), trial.size(10, 50), trial.size(1_000, 5_000));
+    let (clients, room_count, events) = (trial.size(100, 1_000), trial.size(10, 50), trial.size(800, 2_000));
+    let rate = trial.size(150, 60);
     let stores: Vec<Store> = (0..if trial.has_cure { 1 } else { 3 }).map(|_| Store::start()).collect();
     let urls: Vec<_> = (0..3).map(|node| stores[node % stores.len()].url()).collect();
     let fleet = Fleet::start(&rooms(100), &urls);
@@ -37,7 +38,7 @@ pub fn fan_out(trial: &mut Trial) -> Report {
                 0 | 1 if trial.has_cure => vec![Door::Http(fleet.hub(number as usize).address)],
                 _ => stores.iter().map(Store::door).collect(),
             };
-            Load { count: events, base: number * STRIDE, ..Load::new(&doors, &all, 500) }.start()
+            Load { count: events, base: number * STRIDE, ..Load::new(&doors, &all, rate) }.start()
         })
         .collect();
     let books: Vec<Published> = publishers.into_iter().map(Publisher::wait).collect();

@@ -63,14 +63,16 @@ impl RedisBridge {
         let unnumbered = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };
         let Some(recording) = self.routes.get_mut(&target).and_then(|route| route.recording.as_mut()) else { return Ok(unnumbered) };
         let Some((here, _)) = recording.place(&self.desk.timeline) else { return Ok(unnumbered) };
+        // What is being fetched for the members will come by once more.
+        let is_ahead = recording.can_catch_up();
         let here = Point { room: recording.room, position: here, key };
-        let Some(id) = since else { return Ok(Replayed { after: Some(here), from: Some(here), ..Replayed::default() }) };
+        let Some(id) = since else { return Ok(Replayed { after: Some(here), from: Some(here), is_ahead, ..Replayed::default() }) };
         let latest = here.position.marker_ms + AHEAD_MS;
         let seen = key.read(&id).and_then(|id| id.position_in(recording.room)).filter(|seen| seen.marker_ms <= latest);
-        let mut replayed = Replayed { after: Some(here), from: seen.map(|seen| here.at(seen)), ..Replayed::default() };
+        let mut replayed = Replayed { after: Some(here), from: seen.map(|seen| here.at(seen)), is_ahead, ..Replayed::default() };
         let after = match seen {
             Some(seen) if seen >= here.position => {
-                return Ok(Replayed { after: Some(here.at(seen)), is_ahead: seen > here.position, ..replayed });
+                return Ok(Replayed { after: Some(here.at(seen)), is_ahead: is_ahead || seen > here.position, ..replayed });
             }
             Some(seen) => seen,
             None => {
