@@ -2,12 +2,14 @@
 //! The first line names rooms, by commas; the second is a text that a client might show.
 #![no_main]
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use callboard::protocol::{RoomName, position::Position, resume::ResumeKey};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &str| {
-    let key = ResumeKey::new(*b"0123456789abcdef");
     let Some((names, text)) = input.split_once('\n') else { return };
+    let key = key_of(names);
     let of_name = |(index, name): (usize, &str)| {
         let position = Position { marker_ms: (index as u64) << (name.len() % 48), count: name.len() as u64 };
         Some((key.room(&RoomName::parse(name).ok()?), position))
@@ -22,6 +24,19 @@ fuzz_target!(|input: &str| {
     let changed: String = id.char_indices().map(|(at, c)| if at == text.len() % id.len() { other_than(c) } else { c }).collect();
     assert!(key.read(&changed).is_none(), "{changed:?} is a forgery");
 });
+
+/// A key for each line of names: the fuzzer remembers ids that it has seen made for others.
+fn key_of(names: &str) -> ResumeKey {
+    let half = |number: u8| {
+        let mut hasher = DefaultHasher::new();
+        (number, names).hash(&mut hasher);
+        hasher.finish().to_be_bytes()
+    };
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&half(0));
+    key[8..].copy_from_slice(&half(1));
+    ResumeKey::new(key)
+}
 
 fn other_than(character: char) -> char {
     if character == 'A' { 'B' } else { 'A' }

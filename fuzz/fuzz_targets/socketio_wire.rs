@@ -5,7 +5,7 @@
 use callboard::protocol::{
     engineio::Carrier,
     socketio::Revision,
-    socketio_session::Limits,
+    socketio_session::{Limits, Terms},
     socketio_wire::{Manner, Post, SocketIoWire},
     wire::Received,
 };
@@ -20,7 +20,7 @@ fn wire(number: u8, carrier: Carrier) -> SocketIoWire {
 fn act(wire: &mut SocketIoWire, received: &mut Vec<Received>) -> bool {
     received.drain(..).all(|received| {
         if let Received::Namespace(request) = &received {
-            drop(wire.accept(request, "sid"));
+            drop(wire.accept(request, "sid", Terms::default()));
         }
         !matches!(received, Received::Close(..))
     })
