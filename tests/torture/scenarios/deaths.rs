@@ -91,10 +91,18 @@ pub fn drain(trial: &mut Trial) -> Report {
 fn goodbyes(crowd: &Crowd, clients: usize) -> (usize, Instant, Instant) {
     let ends = crowd.clients.iter().take(clients).filter_map(|client| {
         let record = client.record.lock().expect("the record");
-        record.0.iter().find_map(|(at, entry)| match entry {
+        let first = record.0.iter().find_map(|(_, entry)| match entry {
+            Entry::Ended(why) => Some(why.clone()),
+            _ => None,
+        });
+        let told = record.0.iter().find_map(|(at, entry)| match entry {
             Entry::Ended(why) if ["draining", "1012", "disconnect", "closed"].contains(&why.as_str()) => Some(*at),
             _ => None,
-        })
+        });
+        if told.is_none() {
+            eprintln!("{:?} was not told: {first:?}", client.plan.wire);
+        }
+        told
     });
     let ends: Vec<Instant> = ends.collect();
     let now = Instant::now();
