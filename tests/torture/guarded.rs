@@ -5,7 +5,7 @@ use std::{fs, io::Write, process::Command};
 use crate::{
     crowd::patiently,
     fleet::Store,
-    support::{free_port, hub::Process, publisher::Publisher, unique_dir},
+    support::{eventually, free_port, hub::Process, publisher::Publisher, unique_dir},
 };
 
 pub struct Guarded {
@@ -79,7 +79,8 @@ impl Guarded {
 }
 
 fn follow(replica: &Store, primary: &Store) {
-    assert_eq!(replica.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]), "+OK");
+    // One that has just been started may still be loading.
+    eventually("the replica follows", || (replica.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]) == "+OK").then_some(()));
 }
 
 fn is_linked(replica: &Store) -> bool {

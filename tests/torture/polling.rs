@@ -54,7 +54,11 @@ pub async fn visit(client: &Client, (place, address): (usize, SocketAddr), share
     client.note(shared, Entry::Opened(place));
     let mut joined = 0;
     loop {
-        let packets = line.ask("GET", &path, "").await?;
+        // A hub that lets a polling client go answers its next poll 400: every client then comes back, which packet 1 prevents.
+        let packets = match line.ask("GET", &path, "").await {
+            Err(error) if error.to_string().contains(" 400 ") => return client.take(Item::Goodbye("400".to_owned()), &mut joined, shared),
+            answer => answer?,
+        };
         for item in packets.split('\x1e').filter_map(packet) {
             match item {
                 Item::Answer(bytes) => drop(line.ask("POST", &path, str::from_utf8(&bytes).expect("text")).await?),
