@@ -46,6 +46,13 @@ impl Default for Watch {
     }
 }
 
+impl Lifeline {
+    /// For an actor that the process can do without as little.
+    pub fn another(&self) -> Self {
+        Self { name: self.name, lost: self.lost.clone() }
+    }
+}
+
 impl Drop for Lifeline {
     fn drop(&mut self) {
         // A closed channel means that the process is ending already.

@@ -39,7 +39,8 @@ use tokio::{net::UnixStream, runtime, time::Instant};
 
 pub type Work = Box<dyn FnMut()>;
 
-type Case = (&'static str, fn() -> Work);
+/// A name, and what prepares the input and gives the work.
+pub type Case = (&'static str, fn() -> Work);
 
 pub const CASES: &[Case] = &[
     ("dialect_callboard", || decode(Dialect::Callboard)),
@@ -95,7 +96,7 @@ fn publication() -> Publication {
 }
 
 fn socket_io(revision: Revision, carrier: Carrier) -> Encoding {
-    Encoding::SocketIo { revision, carrier, namespace_length: 0 }
+    Encoding::SocketIo { revision, carrier, namespace_length: 0, shows_ids: false }
 }
 
 /// The same event in the publisher's format.

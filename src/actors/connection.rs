@@ -15,31 +15,30 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    lease::Lease,
+    lease::{Lease, Tally},
     line::{Line, Signal},
     messages::{
-        Attach, Connect, ConnectionEnded, Greeting, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Renew,
-        Unwatch, Watch, Wish,
+        Attach, Connect, ConnectionEnded, Greeting, Join, KeepCutter, Leave, Listen, Open, PublishAs, Published, Receive, Refusal, Unwatch,
+        Watch, Wish,
     },
     outbox::{Notice, Outbox},
     rate::Allowance,
+    recovery::Recoveries,
     registry::RoomRegistry,
     session::SessionParts,
     socket::{Cutter, Socket},
     worker::Worker,
 };
 use crate::{
-    auth::{Identity, Keyring, unix_now},
+    auth::{Identity, Keyring},
     protocol::{
-        CloseReason, Command, ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target,
+        CloseReason, Command, ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target, UserName,
         wire::{Heartbeat, Received, Wire},
     },
 };
 
 /// Control messages that may wait for a connection. Events never pass its mailbox.
 const CONTROL_MAILBOX: usize = 64;
-/// A grant that ends later than this is looked at again then.
-const EXPIRY_CHECK: Duration = Duration::from_secs(60 * 60);
 /// Messages over the rate that are answered with an error, before the connection is closed. A client that rests until its
 /// burst is whole again starts anew.
 const RATE_WARNINGS: u32 = 20;
@@ -60,6 +59,14 @@ pub struct ConnectionOptions {
     pub drain: Duration,
     /// `socketio.connect_timeout`.
     pub connect_timeout: Duration,
+    /// Set where `socketio.recovery` is.
+    pub recoveries: Option<Recoveries>,
+    /// Publishers may emit to all of a namespace.
+    pub hears_namespaces: bool,
+    /// Who has how many connections: a client of Socket.IO may say who it is when it is connected already.
+    pub users: Tally<UserName>,
+    /// `server.max_connections_per_user`.
+    pub max_per_user: usize,
 }
 
 /// What makes up one connection.
@@ -86,7 +93,7 @@ pub struct Connection {
     /// The pulse keeps its time.
     is_watched: bool,
     /// Runs only where the grant ends before the connection might.
-    expiry: Option<SpawnHandle>,
+    pub(super) expiry: Option<SpawnHandle>,
     /// Where actix keeps the socket.
     cutter: Option<Cutter>,
 }
@@ -96,13 +103,13 @@ impl Connection {
         Self { parts, allowance: None, rate_warnings: 0, reason: None, line: None, is_watched: false, expiry: None, cutter: None }
     }
 
-    fn say(&mut self, reply: &Reply) {
+    pub(super) fn say(&mut self, reply: &Reply) {
         for bytes in self.parts.wire.reply(reply) {
             self.parts.outbox.push_control(bytes);
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal, reference: Reference) {
+    pub(super) fn refuse(&mut self, refusal: Refusal, reference: Reference) {
         self.say(&Reply::Error { code: refusal.code, message: refusal.message, reference });
     }
 
@@ -125,6 +132,7 @@ impl Connection {
                 Received::Due(command) => self.obey(command, ctx),
                 Received::Namespace(request) if self.is_within_rate() => self.admit(request, ctx),
                 Received::Namespace(_) => self.say_goodbye(CloseReason::Policy),
+                Received::NamespaceLeft(namespace) => self.stay_away(namespace),
                 Received::Answer(bytes) => self.parts.outbox.push_control(bytes),
                 Received::Close(reason, last) => self.end(reason, last),
             }
@@ -165,44 +173,6 @@ impl Connection {
         }
     }
 
-    /// A new token in place of the one that the connection began with.
-    fn renew(&self, token: Box<str>, reference: Reference, ctx: &mut Context<Self>) {
-        let (options, connection) = (Arc::clone(&self.parts.options), self.parts.id);
-        let renewed = async move {
-            let verified = options.keyring.verify(&token).await;
-            let identity = verified.map_err(|error| Refusal::new(ErrorCode::Unauthorized, error.to_string()))?;
-            let identity = Arc::new(identity);
-            let order = Renew { connection, identity: Arc::clone(&identity) };
-            options.registry.send(order).await.unwrap_or_else(|_| Err(registry_is_gone()))?;
-            Ok(identity)
-        };
-        ctx.spawn(renewed.into_actor(self).map(|renewed, connection, ctx| match renewed {
-            Ok(identity) => {
-                connection.parts.identity = identity;
-                connection.watch_expiry(ctx);
-                connection.say(&Reply::Ack { id: None, reference });
-            }
-            Err(refusal) => connection.refuse(refusal, reference),
-        }));
-    }
-
-    /// Ends the connection with its grant.
-    pub(super) fn watch_expiry(&mut self, ctx: &mut Context<Self>) {
-        if let Some(replaced) = self.expiry.take() {
-            ctx.cancel_future(replaced);
-        }
-        let Some(end) = self.parts.identity.expires_at else { return };
-        let rest = Duration::from_secs(end.saturating_sub(unix_now()));
-        // The timer does not follow a clock that is set, so it looks again now and then.
-        self.expiry = Some(ctx.run_later(rest.min(EXPIRY_CHECK), move |connection, ctx| {
-            if end <= unix_now() {
-                connection.say_goodbye(CloseReason::Expired);
-            } else {
-                connection.watch_expiry(ctx);
-            }
-        }));
-    }
-
     pub(super) fn join(
         &mut self,
         (room, since): (RoomName, Option<Box<str>>),
@@ -210,28 +180,19 @@ impl Connection {
         is_granted: bool,
         ctx: &mut Context<Self>,
     ) {
-        let joined = Reply::Joined { room, id: None, reference };
-        let Reply::Joined { room, reference, .. } = &joined else { return };
-        let order = self.order_join(room.clone(), since, &joined, is_granted);
+        let joined = Reply::Joined { room: room.clone(), id: None, reference: reference.clone() };
+        let order = Join { is_granted, ..self.order_join(room, since, reference.clone()) };
         let sent = self.parts.options.registry.send(order).into_actor(self);
-        let reference = reference.clone();
         ctx.spawn(sent.map(move |answer, connection, _| match answer.unwrap_or_else(|_| Err(registry_is_gone())) {
             Ok(()) => connection.settle_move(&joined),
             Err(refusal) => connection.refuse(refusal, reference),
         }));
     }
 
-    fn order_join(&self, room: RoomName, since: Option<Box<str>>, joined: &Reply, is_granted: bool) -> Join {
-        let wire = &self.parts.wire;
-        let encoding = wire.encoding(&room);
-        let greeting = match joined {
-            // It says where the client stands, which only the registry learns.
-            Reply::Joined { room, reference, .. } if encoding == Encoding::WebSocket => {
-                Some(Greeting::Joined(room.clone(), reference.clone()))
-            }
-            _ => wire.announce_move(joined).map(Greeting::Ready),
-        };
-        Join { connection: self.parts.id, room, encoding, since, greeting, is_granted }
+    pub(super) fn order_join(&self, room: RoomName, since: Option<Box<str>>, reference: Reference) -> Join {
+        let encoding = self.parts.wire.encoding(&room);
+        let greeting = Some(Greeting { room: room.clone(), reference });
+        Join { connection: self.parts.id, room, encoding, since, greeting, is_granted: false }
     }
 
     fn settle_move(&mut self, moved: &Reply) {
@@ -274,6 +235,7 @@ impl Connection {
                     match target {
                         Target::Room(room) => rooms.push(room),
                         Target::User(_) => user = true,
+                        Target::Namespace(_) => {}
                     }
                 }
                 self.say(&Reply::Gap { rooms, user, reason: GapReason::Overflow, dropped: Some(dropped) });
@@ -357,6 +319,7 @@ impl Actor for Connection {
     #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.parts.outbox.end();
+        self.leave_behind();
         let (metrics, wire) = (self.parts.outbox.metrics(), self.parts.outbox.wire());
         metrics.connections(wire).dec();
         metrics.closed(wire, self.reason.unwrap_or(CloseReason::Gone));
@@ -393,13 +356,7 @@ impl Handler<Open> for Connection {
     fn handle(&mut self, Open { rooms, since }: Open, ctx: &mut Context<Self>) -> Self::Result {
         let connect = self.connect(self.parts.wire.user_encoding(), ctx);
         let options = Arc::clone(&self.parts.options);
-        let joins: Vec<Join> = rooms
-            .into_iter()
-            .map(|room| {
-                let joined = Reply::Joined { room: room.clone(), id: None, reference: Reference::default() };
-                self.order_join(room, since.clone(), &joined, false)
-            })
-            .collect();
+        let joins: Vec<Join> = rooms.into_iter().map(|room| self.order_join(room, since.clone(), Reference::default())).collect();
         self.say(&Reply::Welcome { connection: self.parts.id, user: self.parts.identity.user.clone() });
         let opened = async move {
             options.registry.send(connect).await.unwrap_or_else(|_| Err(registry_is_gone()))?;

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::Overflow,
     metrics::{DropReason, Metrics},
-    protocol::{ConnectionId, Encoding, GapReason, Publication, Reply, Target, engineio::Carrier, resume::Point, wire::WireName},
+    protocol::{ConnectionId, Encoding, GapReason, Position, Publication, Reply, Target, engineio::Carrier, resume::Point, wire::WireName},
 };
 
 /// Members served before other tasks of the thread have their turn: a fan-out to thousands must not hold up a single user's
@@ -51,6 +51,8 @@ pub struct FanOut {
     holding: Holding,
     /// Where the last publication stood, in a room with history.
     last: Option<Point>,
+    /// How far members have seen what is yet to come by, while there are any.
+    ahead: Option<Position>,
 }
 
 struct Batch {
@@ -89,6 +91,7 @@ impl FanOut {
             batch: None,
             holding: Holding::default(),
             last: None,
+            ahead: None,
         }
     }
 
@@ -109,7 +112,7 @@ impl FanOut {
             let bytes = match spelled.iter().find(|(encoding, _)| *encoding == member.encoding) {
                 Some((_, bytes)) => bytes.clone(),
                 None => {
-                    let bytes = member.encoding.reply(reply);
+                    let bytes = member.encoding.reply_in(&self.target, reply);
                     spelled.push((member.encoding, bytes.clone()));
                     bytes
                 }
@@ -137,6 +140,10 @@ impl FanOut {
         batch.remaining.start = end;
         if batch.remaining.is_empty() {
             batch.complete(&self.metrics);
+            if self.ahead.is_some() && self.last.map(|last| last.position) > self.ahead {
+                self.members.forget_seen();
+                self.ahead = None;
+            }
             return if self.arrived.is_empty() { Step::Done } else { Step::More };
         }
         self.batch = Some(batch);
@@ -182,23 +189,26 @@ impl FanOut {
     /// Hands a held member its greeting, what it missed, and of what was kept for it what is later. To be called while nothing
     /// waits for the next batch, which would come to it twice.
     pub fn release(&mut self, order: Release) {
-        let Release { connection, greeting, missed, after, is_ahead, positions } = order;
+        let Release { connection, greeting, stands, missed, after, is_ahead, is_resumed, positions, .. } = order;
         let Some(Held { mut member, kept, dropped }) = self.holding.remove(connection) else { return };
-        if let Some(greeting) = greeting {
-            member.outbox.push_control(greeting);
-        }
         member.positions = positions;
+        member.greet(greeting, stands);
         self.replay(&member, &missed);
         if let (Some(positions), Some(after)) = (&member.positions, after) {
             positions.note(after);
         }
-        member.after = after.map(|after| after.position);
-        self.deliver_kept(&member, &kept);
-        // What comes now is later, but for a client that comes from a node ahead of this one.
+        // Who missed nothing gets all that was kept: it was published after the client asked to come in.
+        member.after = after.filter(|_| is_resumed).map(|after| after.position);
+        // What this node could not number yet is earlier than `after`. Other nodes numbered it, so it is among what was missed, or
+        // nobody did and the gap is told.
+        let unnumbered = kept.iter().take_while(|delivery| member.after.is_some() && delivery.publication.point.is_none()).count();
+        self.deliver_kept(&member, &kept[unnumbered..]);
+        // What comes now is later, but for a client that comes from a node ahead of this one, or while this one catches up.
         member.after = member.after.filter(|_| is_ahead);
+        self.ahead = self.ahead.max(member.after);
         if dropped > 0 {
             self.metrics.dropped(DropReason::MailboxFull).inc_by(dropped);
-            if let Some(bytes) = member.encoding.reply(&gap(&self.target, GapReason::Overflow, Some(dropped))) {
+            if let Some(bytes) = member.encoding.reply_in(&self.target, &gap(&self.target, GapReason::Overflow, Some(dropped))) {
                 member.outbox.push_control(bytes);
             }
         }
@@ -263,6 +273,8 @@ pub fn gap(target: &Target, reason: GapReason, dropped: Option<u64>) -> Reply {
     match target {
         Target::Room(room) => Reply::Gap { rooms: vec![room.clone()], user: false, reason, dropped },
         Target::User(_) => Reply::Gap { rooms: Vec::new(), user: true, reason, dropped },
+        // It has no room to name; the members see by the namespace that it is said in.
+        Target::Namespace(_) => Reply::Gap { rooms: Vec::new(), user: false, reason, dropped },
     }
 }
 

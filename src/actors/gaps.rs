@@ -28,6 +28,8 @@ impl RoomRegistry {
             Target::Room(room) if gap.rooms.contains(room) => {}
             Target::Room(room) => gap.rooms.push(room.clone()),
             Target::User(_) => gap.user = true,
+            // A notice that names nothing is for everyone.
+            Target::Namespace(_) => {}
         }
     }
 

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    messages::{BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, TellNodes},
+    messages::{BridgeDown, BridgeUp, BrokerError, Disconnect, Enrol, Greeting, NodeSaid, RemoveMember, Summon, TellNodes},
     presence::Decided,
     registry::{Arrival, RoomRegistry},
 };
 use crate::{
     config::Config,
     protocol::{
-        CloseReason, ConnectionId, Reference, Reply, RoomName, Target, UserName,
+        CloseReason, ConnectionId, Reference, Reply, RoomName, Target,
         gossip::{Announcement, Deed, GossipError, NodeChannel, Order, Subject},
     },
 };
@@ -25,31 +25,41 @@ const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 // ---- presence ---------------------------------------------------------------------------------------------------------------
 
 impl RoomRegistry {
-    /// Somebody of this node has become a member, or is one no more.
-    pub(super) fn note_presence(&mut self, user: Option<&UserName>, target: &Target, is_member: bool, ctx: &mut Context<Self>) {
+    /// A connection of this node has become a member: from now on it hears what its room is told.
+    pub(super) fn note_present(&mut self, connection: ConnectionId, target: &Target, ctx: &mut Context<Self>) {
         let Target::Room(room) = target else { return };
-        if !self.parts.config.rule_for(room).presence {
-            return;
+        let Some(client) = self.connections.get_mut(&connection) else { return };
+        // It may have left before it was let in.
+        let counts = self.parts.config.rule_for(room).presence && client.rooms.contains(room) && !client.present.contains(room);
+        if counts {
+            client.present.push(room.clone());
+            self.presence.enter(room, client.identity.user.as_ref(), Instant::now());
+            self.await_presence(ctx);
         }
-        let now = Instant::now();
-        if is_member {
-            self.presence.enter(room, user, now);
-        } else {
-            self.presence.exit(room, user, now);
+    }
+
+    /// It is a member no more.
+    pub(super) fn note_absent(&mut self, connection: ConnectionId, target: &Target, ctx: &mut Context<Self>) {
+        let Target::Room(room) = target else { return };
+        let Some(client) = self.connections.get_mut(&connection) else { return };
+        if client.withdraw(room) {
+            self.presence.exit(room, client.identity.user.as_ref(), Instant::now());
+            self.await_presence(ctx);
         }
-        self.await_presence(ctx);
     }
 
     /// Other rules hold from now on: rooms may have come to presence, or lost it, with their members in them.
     pub(super) fn recount_presence(&mut self, previous: &Config, ctx: &mut Context<Self>) {
         let (config, now) = (Arc::clone(&self.parts.config), Instant::now());
-        for client in self.connections.values() {
-            let user = client.identity.user.as_ref();
-            for room in &client.rooms {
-                match (previous.rule_for(room).presence, config.rule_for(room).presence) {
-                    (false, true) => self.presence.enter(room, user, now),
-                    (true, false) => self.presence.exit(room, user, now),
-                    (true, true) | (false, false) => {}
+        for client in self.connections.values_mut() {
+            let user = client.identity.user.clone();
+            for room in client.rooms.clone() {
+                let (counts, counted) = (config.rule_for(&room).presence, client.present.contains(&room));
+                if counts && !counted {
+                    client.present.push(room.clone());
+                    self.presence.enter(&room, user.as_ref(), now);
+                } else if !counts && client.withdraw(&room) {
+                    self.presence.exit(&room, user.as_ref(), now);
                 }
             }
         }
@@ -131,6 +141,14 @@ impl Handler<BridgeUp> for RoomRegistry {
     }
 }
 
+impl Handler<BridgeDown> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Context<Self>) {
+        self.presence.cut_off();
+    }
+}
+
 impl Handler<NodeSaid> for RoomRegistry {
     type Result = ();
 
@@ -187,7 +205,7 @@ impl RoomRegistry {
 
     /// Makes a connection a member because the application says so, whatever the room's rule says of who may join. False if it
     /// is in as many rooms as a connection may be.
-    fn enrol(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
+    pub(super) fn enrol(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
         let Some(client) = self.connections.get(&connection) else { return false };
         if client.rooms.contains(room) {
             return true;
@@ -195,25 +213,25 @@ impl RoomRegistry {
         if client.rooms.len() >= self.parts.config.http.max_rooms_per_connection {
             return false;
         }
-        if client.summon(room, true) {
+        if client.summon(Summon::Enter(room.clone())) {
             return true;
         }
         let Some(encoding) = client.user_encoding else { return false };
-        let greeting = Some(Greeting::Joined(room.clone(), Reference::default()));
+        let greeting = Some(Greeting { room: room.clone(), reference: Reference::default() });
         let joined = self.enter(connection, Target::Room(room.clone()), Arrival { encoding, greeting, since: None }, ctx);
         ctx.spawn(joined.into_actor(self).map(|_, _, _| ()));
         true
     }
 
     /// Ends a membership because the application says so. False if there was none.
-    fn expel(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
+    pub(super) fn expel(&mut self, connection: ConnectionId, room: &RoomName, ctx: &mut Context<Self>) -> bool {
         let Some(client) = self.connections.get(&connection) else { return false };
-        if client.rooms.contains(room) && client.summon(room, false) {
+        if client.rooms.contains(room) && client.summon(Summon::Leave(room.clone())) {
             return true;
         }
         let left = Reply::Left { room: room.clone(), reference: Reference::default() };
         let farewell = client.user_encoding.and_then(|encoding| encoding.reply(&left));
-        self.leave(connection, room, farewell, ctx)
+        self.leave(room, RemoveMember { connection, farewell, unsaid: None }, ctx)
     }
 
     fn carry_out(&mut self, subjects: &[ConnectionId], deed: &Deed, ctx: &mut Context<Self>) -> usize {

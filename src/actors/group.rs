@@ -23,7 +23,7 @@ use actix::{Actor, ActorFuture, ActorFutureExt, AsyncContext, Context, Handler, 
 use super::{
     fan_out::{FanOut, Step},
     members::Member,
-    messages::{AccountForMissed, AddMember, Announce, ChangeCarrier, Deliver, Greet, Hold, Release, RemoveMember, Track},
+    messages::{AccountForMissed, AddMember, Announce, Answer, ChangeCarrier, Deliver, Greet, Hold, Release, RemoveMember, Track},
 };
 use crate::{
     config::Overflow,
@@ -115,15 +115,21 @@ impl<N: Unpin + 'static> Handler<AccountForMissed> for Group<N> {
     }
 }
 
+/// Tells a connection that it is in. It may have ended meanwhile.
+fn admit(answer: Option<Answer>) {
+    answer.map(|answer| answer.send(Ok(())));
+}
+
 impl<N: Unpin + 'static> Handler<AddMember> for Group<N> {
     type Result = ();
 
     fn handle(&mut self, order: AddMember, _: &mut Context<Self>) {
-        let AddMember { connection, encoding, outbox, greeting } = order;
-        if let Some(greeting) = greeting {
+        let AddMember { connection, encoding, outbox, greeting, answer } = order;
+        if let Some(greeting) = greeting.and_then(|greeting| greeting.spell(encoding, None)) {
             outbox.push_control(greeting);
         }
         self.fan_out.members.add(Member::new(connection, encoding, outbox));
+        admit(answer);
     }
 }
 
@@ -138,12 +144,17 @@ impl<N: Unpin + 'static> Handler<Hold> for Group<N> {
 impl<N: Unpin + 'static> Handler<Release> for Group<N> {
     type Result = ();
 
-    fn handle(&mut self, order: Release, ctx: &mut Context<Self>) {
+    fn handle(&mut self, mut order: Release, ctx: &mut Context<Self>) {
+        let answer = order.answer.take();
         if self.fan_out.is_idle() {
             self.fan_out.release(order);
+            admit(answer);
         } else {
             // What has arrived was kept for the member; only then is it one of those to whom the next batch goes.
-            ctx.wait(Walk::default().map(move |(), group: &mut Self, _| group.fan_out.release(order)));
+            ctx.wait(Walk::default().map(move |(), group: &mut Self, _| {
+                group.fan_out.release(order);
+                admit(answer);
+            }));
         }
     }
 }
@@ -151,10 +162,11 @@ impl<N: Unpin + 'static> Handler<Release> for Group<N> {
 impl<N: Unpin + 'static> Handler<Greet> for Group<N> {
     type Result = ();
 
-    fn handle(&mut self, Greet { connection, greeting }: Greet, _: &mut Context<Self>) {
+    fn handle(&mut self, Greet { connection, greeting, stands, answer }: Greet, _: &mut Context<Self>) {
         if let Some(member) = self.fan_out.member(connection) {
-            member.outbox.push_control(greeting);
+            member.greet(greeting, stands);
         }
+        admit(Some(answer));
     }
 }
 
@@ -173,6 +185,7 @@ impl<N: Unpin + 'static> Handler<RemoveMember> for Group<N> {
         if let (Some(member), Some(farewell)) = (self.fan_out.remove(order.connection), order.farewell) {
             member.outbox.push_control(farewell);
         }
+        drop(order.unsaid);
     }
 }
 

@@ -7,16 +7,17 @@ use std::{
 };
 
 use actix::{Actor, Addr, Handler, Message, Recipient};
-use bytes::Bytes;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     group::{Group, GroupOptions, Room, User},
-    messages::{AccountForMissed, AddMember, Announce, BrokerError, ChangeCarrier, Deliver, Feed, Greeting, Hold, Refusal, RemoveMember},
+    messages::{
+        AccountForMissed, AddMember, Announce, Answer, BrokerError, ChangeCarrier, Deliver, Feed, Greeting, Hold, Refusal, RemoveMember,
+    },
     outbox::Outbox,
     worker::Worker,
 };
-use crate::protocol::{ConnectionId, Encoding, ErrorCode, Reply, Target};
+use crate::protocol::{ConnectionId, Encoding, ErrorCode, Reply, Target, socketio::Namespace};
 
 /// The addresses of a room or user, by worker index.
 #[derive(Default)]
@@ -56,7 +57,16 @@ pub struct Waiting {
     pub greeting: Option<Greeting>,
     /// Set in rooms with history.
     pub resume: Option<Resume>,
-    pub answer: oneshot::Sender<Result<(), Refusal>>,
+    pub answer: Answer,
+}
+
+/// Who was let in.
+#[derive(Default)]
+pub struct Admitted {
+    /// These are members now.
+    pub entered: Vec<ConnectionId>,
+    /// These will be when what they missed is known.
+    pub resuming: Vec<Waiting>,
 }
 
 /// How a connection enters a room with history.
@@ -78,6 +88,7 @@ pub struct Place {
 enum GroupAddress {
     Room(Addr<Room>),
     User(Addr<User>),
+    Namespace(Addr<Group<Namespace>>),
 }
 
 impl Hall {
@@ -139,21 +150,20 @@ impl Hall {
         seat.is_some_and(|seat| Arc::ptr_eq(&seat.missed, &feed.missed))
     }
 
-    /// The broker has confirmed. Returns those who were told before, and those who are to resume now.
-    pub fn open(&mut self, worker: usize) -> (Vec<ConnectionId>, Vec<Waiting>) {
+    /// The broker has confirmed. Returns those who were told before, and those who are let in now.
+    pub fn open(&mut self, worker: usize) -> (Vec<ConnectionId>, Admitted) {
         let Some(seat) = self.seat(worker) else { return Default::default() };
         let Some(opening) = seat.opening.take() else { return Default::default() };
-        let resuming = opening.waiting.into_iter().filter_map(|waiting| seat.admit(waiting)).collect();
-        (opening.unproven, resuming)
+        (opening.unproven, seat.admit_all(opening.waiting))
     }
 
-    /// Waiting any longer is worse than listening unproven. Returns those who are to resume now.
-    pub fn admit_unproven(&mut self, worker: usize) -> Vec<Waiting> {
-        let Some(seat) = self.seat(worker) else { return Vec::new() };
-        let Some(opening) = &mut seat.opening else { return Vec::new() };
+    /// Waiting any longer is worse than listening unproven.
+    pub fn admit_unproven(&mut self, worker: usize) -> Admitted {
+        let Some(seat) = self.seat(worker) else { return Admitted::default() };
+        let Some(opening) = &mut seat.opening else { return Admitted::default() };
         let waiting = std::mem::take(&mut opening.waiting);
         opening.unproven.extend(waiting.iter().map(|waiting| waiting.place.connection));
-        waiting.into_iter().filter_map(|waiting| seat.admit(waiting)).collect()
+        seat.admit_all(waiting)
     }
 
     /// Says something to the group of a worker.
@@ -162,6 +172,7 @@ impl Hall {
         M: Message<Result = ()> + Send + 'static,
         Room: Handler<M>,
         User: Handler<M>,
+        Group<Namespace>: Handler<M>,
     {
         if let Some(seat) = self.seats.get(worker).and_then(Option::as_ref) {
             seat.group.order(order);
@@ -181,7 +192,8 @@ impl Hall {
     }
 
     /// True when nobody is left on this worker.
-    pub fn leave(&mut self, worker: usize, connection: ConnectionId, farewell: Option<Bytes>) -> bool {
+    pub fn leave(&mut self, worker: usize, order: RemoveMember) -> bool {
+        let connection = order.connection;
         let Some(seat) = self.seat(worker) else { return false };
         if let Some(opening) = &mut seat.opening {
             opening.unproven.retain(|known| *known != connection);
@@ -189,12 +201,12 @@ impl Hall {
                 let left = Refusal::new(ErrorCode::NotJoined, "the room was left before it was joined");
                 let _ = waiting.answer.send(Err(left));
                 // The group does not know it yet and will not say it.
-                if let Some(farewell) = &farewell {
+                if let Some(farewell) = &order.farewell {
                     waiting.place.outbox.push_control(farewell.clone());
                 }
             }
         }
-        seat.group.order(RemoveMember { connection, farewell });
+        seat.group.order(order);
         seat.members = seat.members.saturating_sub(1);
         if seat.members == 0 {
             seat.empty_since = Some(Instant::now());
@@ -235,6 +247,18 @@ impl Hall {
 }
 
 impl Seat {
+    fn admit_all(&self, waiting: Vec<Waiting>) -> Admitted {
+        let mut admitted = Admitted::default();
+        for waiting in waiting {
+            let connection = waiting.place.connection;
+            match self.admit(waiting) {
+                Some(waiting) => admitted.resuming.push(waiting),
+                None => admitted.entered.push(connection),
+            }
+        }
+        admitted
+    }
+
     /// Makes it a member; one that is to resume is held, and returned.
     fn admit(&self, waiting: Waiting) -> Option<Waiting> {
         let Place { connection, encoding, outbox } = waiting.place.clone();
@@ -244,10 +268,7 @@ impl Seat {
             }
             return Some(waiting);
         }
-        let greeting = waiting.greeting.and_then(|greeting| greeting.spell(encoding, None));
-        self.group.order(AddMember { connection, encoding, outbox, greeting });
-        // The connection may have ended meanwhile.
-        let _ = waiting.answer.send(Ok(()));
+        self.group.order(AddMember { connection, encoding, outbox, greeting: waiting.greeting, answer: Some(waiting.answer) });
         None
     }
 }
@@ -260,6 +281,7 @@ impl GroupAddress {
         match target.clone() {
             Target::Room(name) => Self::Room(Room::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
             Target::User(name) => Self::User(User::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
+            Target::Namespace(name) => Self::Namespace(Group::start_in_arbiter(&worker.arbiter, |_| Group::new(name, options))),
         }
     }
 
@@ -267,6 +289,7 @@ impl GroupAddress {
         match self {
             Self::Room(room) => room.clone().recipient(),
             Self::User(user) => user.clone().recipient(),
+            Self::Namespace(namespace) => namespace.clone().recipient(),
         }
     }
 
@@ -274,6 +297,7 @@ impl GroupAddress {
         match self {
             Self::Room(room) => room.clone().recipient(),
             Self::User(user) => user.clone().recipient(),
+            Self::Namespace(namespace) => namespace.clone().recipient(),
         }
     }
 
@@ -282,10 +306,12 @@ impl GroupAddress {
         M: Message<Result = ()> + Send + 'static,
         Room: Handler<M>,
         User: Handler<M>,
+        Group<Namespace>: Handler<M>,
     {
         match self {
             Self::Room(room) => room.do_send(order),
             Self::User(user) => user.do_send(order),
+            Self::Namespace(namespace) => namespace.do_send(order),
         }
     }
 }

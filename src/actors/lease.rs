@@ -72,7 +72,7 @@ pub trait Key: Eq + Hash + Clone + std::fmt::Debug + Send + Sync + 'static {}
 impl<K: Eq + Hash + Clone + std::fmt::Debug + Send + Sync + 'static> Key for K {}
 
 /// How many places each key has. It knows no more keys than there are leases.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tally<K>(Arc<Mutex<HashMap<K, usize>>>);
 
 impl<K> Default for Tally<K> {

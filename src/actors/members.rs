@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 
-use super::{outbox::Outbox, replay::Positions};
-use crate::protocol::{ConnectionId, Encoding, Position, Publication, engineio::Carrier, sse};
+use super::{messages::Greeting, outbox::Outbox, replay::Positions};
+use crate::protocol::{ConnectionId, Encoding, Position, Publication, engineio::Carrier, resume::Point};
 
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -32,15 +32,21 @@ impl Member {
     /// Whether a publication is for it: not one that it sent, or has seen.
     pub fn wants(&self, publication: &Publication) -> bool {
         let is_seen = || publication.point.is_some_and(|point| self.after.is_some_and(|after| point.position <= after));
-        !publication.except.contains(&self.connection)
-            && !is_seen()
-            && publication.duplicate_key.is_none_or(|key| self.outbox.note_first(key))
+        !publication.excepts(self.connection) && !is_seen() && publication.duplicate_key.is_none_or(|key| self.outbox.note_first(key))
     }
 
     /// The bytes of a publication under the id of its own stream, where that has one.
     pub fn own_bytes(&self, publication: &Publication) -> Option<Bytes> {
         let (positions, point) = (self.positions.as_ref()?, publication.point?);
-        Some(sse::event_block_under(Some(&positions.id_at(point)), publication))
+        Some(publication.bytes_under(self.encoding, &positions.id_at(point)))
+    }
+
+    /// Tells it that it has come in, and where its stream stands then.
+    pub fn greet(&self, greeting: Option<Greeting>, stands: Option<Point>) {
+        let id = || stands.map(|point| self.positions.as_ref().map_or_else(|| point.id(), |positions| positions.id_at(point)));
+        if let Some(bytes) = greeting.and_then(|greeting| greeting.spell(self.encoding, id())) {
+            self.outbox.push_control(bytes);
+        }
     }
 }
 
@@ -85,6 +91,11 @@ impl Members {
             self.index.insert(moved.connection, place);
         }
         Some(member)
+    }
+
+    /// All that comes from now on is later than what any of them has seen.
+    pub fn forget_seen(&mut self) {
+        self.places.iter_mut().for_each(|member| member.after = None);
     }
 
     pub fn get(&self, connection: ConnectionId) -> Option<&Member> {

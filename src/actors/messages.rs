@@ -14,7 +14,7 @@ use actix::{Message, Recipient};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     outbox::Outbox,
@@ -27,13 +27,15 @@ use crate::{
     config::Config,
     protocol::{
         Command, ConnectionId, Encoding, ErrorCode, Event, Publication, Reference, Reply, RoomName, Target, UserName,
+        dialect::Control,
         engineio::Carrier,
         gossip::{NodeChannel, Subject},
+        socketio::Namespace,
         wire::Heartbeat,
     },
 };
 
-pub use self::history::{Greet, HistoryExtent, Hold, Kept, Release, Replay, Replayed, Track};
+pub use self::history::{Greet, HistoryExtent, Hold, Kept, Release, Replay, Replayed, Track, WouldReplay};
 
 // ---- down: bridge → group → connection --------------------------------------------------------------------------------------
 
@@ -177,31 +179,46 @@ pub struct Join {
     pub is_granted: bool,
 }
 
-/// What a member is told first.
+/// What a member is told first: that it has joined this room, as an answer to this.
 #[derive(Debug, Clone)]
-pub enum Greeting {
-    /// These bytes.
-    Ready(Bytes),
-    /// That it has joined this room, with the id where it stands: an answer to this.
-    Joined(RoomName, Reference),
+pub struct Greeting {
+    pub room: RoomName,
+    pub reference: Reference,
 }
 
 impl Greeting {
+    /// The bytes for a client that stands at this id; none where its wire has no word for it.
     pub fn spell(self, encoding: Encoding, id: Option<Box<str>>) -> Option<Bytes> {
-        match self {
-            Self::Ready(bytes) => Some(bytes),
-            Self::Joined(room, reference) => encoding.reply(&Reply::Joined { room, id, reference }),
-        }
+        encoding.reply(&Reply::Joined { room: self.room, id, reference: self.reference })
     }
 }
 
-/// Registry → connection: the application makes you a member of this room, or a member no more.
+/// Registry → connection: the application wants this of you.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Summon {
-    pub room: RoomName,
-    pub is_member: bool,
+pub enum Summon {
+    /// Be a member of this room.
+    Enter(RoomName),
+    /// Be a member no more.
+    Leave(RoomName),
+    /// Disconnect this namespace.
+    Quit(Namespace),
 }
+
+/// Connection → registry: a namespace of Socket.IO is connected, and its events are spelled so; or it is no more. Answers when
+/// what is emitted to all of it is listened to.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Attend {
+    pub connection: ConnectionId,
+    pub namespace: Namespace,
+    pub encoding: Option<Encoding>,
+}
+
+/// Bridge → registry, by `try_send` only: a publisher of python-socketio wants this of its clients.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Steer(pub Control);
 
 /// Connection → registry → groups: this Socket.IO connection is carried by a WebSocket now.
 #[derive(Debug, Clone, Copy, Message)]
@@ -211,7 +228,8 @@ pub struct ChangeCarrier {
     pub carrier: Carrier,
 }
 
-/// Connection → registry: be a member no more. No event of the room follows the farewell. False if it was none.
+/// Connection → registry: be a member no more. No event of the room follows the farewell. False if it was none. Answers when
+/// the farewell is said.
 #[derive(Debug, Message)]
 #[rtype(result = "bool")]
 pub struct Leave {
@@ -252,8 +270,13 @@ pub struct AddMember {
     pub connection: ConnectionId,
     pub encoding: Encoding,
     pub outbox: Arc<Outbox>,
-    pub greeting: Option<Bytes>,
+    pub greeting: Option<Greeting>,
+    pub answer: Option<Answer>,
 }
+
+/// Who asked to come in is answered by the group, behind its greeting: on every wire one is told of a room first, and then
+/// that what one asked for is done.
+pub type Answer = oneshot::Sender<Result<(), Refusal>>;
 
 /// Registry → group: a member less.
 #[derive(Debug, Message)]
@@ -261,6 +284,8 @@ pub struct AddMember {
 pub struct RemoveMember {
     pub connection: ConnectionId,
     pub farewell: Option<Bytes>,
+    /// Dropped when it is said.
+    pub unsaid: Option<oneshot::Sender<()>>,
 }
 
 // ---- registry ↔ bridge ------------------------------------------------------------------------------------------------------
@@ -314,6 +339,11 @@ pub struct BridgeRestored {
 #[rtype(result = "()")]
 pub struct BridgeUp;
 
+/// Bridge → registry: the broker is lost, and with it what other nodes say, until the next [`BridgeUp`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct BridgeDown;
+
 /// Registry → bridge: say this to every node, this one among them. Answers when the broker has taken it.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), BrokerError>")]
@@ -351,7 +381,7 @@ pub struct Drain {
 }
 
 /// Door → registry: another configuration holds from now on. Members stay members.
-#[derive(Debug, Message)]
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Reconfigure(pub Arc<Config>);
 

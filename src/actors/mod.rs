@@ -4,11 +4,13 @@
 //! Events go down: a bridge hands a publication to the groups of its room or user, one per worker thread, and each puts the
 //! ready bytes into the outboxes of its members. Wishes go up: a connection asks the registry, the registry asks the bridge.
 
+pub mod attendance;
 mod client;
 pub mod connection;
 pub mod fan_out;
 mod gaps;
 pub mod gossip;
+mod grant;
 pub mod group;
 pub mod hall;
 pub mod lease;
@@ -23,13 +25,16 @@ pub mod pulse;
 pub mod queue;
 pub mod rate;
 pub mod receipt;
+pub mod recovery;
 pub mod registry;
 pub mod replay;
 mod resumption;
 pub mod roster;
 pub mod session;
+mod session_recovery;
 pub mod sessions;
 pub mod socket;
+mod steering;
 pub mod worker;
 
 pub use connection::Connection;

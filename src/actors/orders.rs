@@ -79,9 +79,12 @@ impl Handler<Renew> for RoomRegistry {
 impl Handler<Reconfigure> for RoomRegistry {
     type Result = ();
 
+    #[expect(clippy::disallowed_methods, reason = "once per change of the configuration, and it must not be lost")]
     fn handle(&mut self, Reconfigure(config): Reconfigure, ctx: &mut Context<Self>) {
+        self.parts.bridge.reconfigure.do_send(Reconfigure(Arc::clone(&config)));
         let previous = std::mem::replace(&mut self.parts.config, config);
         self.recount_presence(&previous, ctx);
+        self.track_streams();
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Presence {
     next_heartbeat: Option<Instant>,
     /// Others are to be asked whom they have.
     wants_sync: bool,
+    /// Nothing is heard of anybody, because the broker is away.
+    is_cut_off: bool,
     /// Goodbye was said.
     is_over: bool,
 }
@@ -112,6 +114,7 @@ impl Presence {
             gathering_until: None,
             next_heartbeat: None,
             wants_sync: false,
+            is_cut_off: false,
             is_over: false,
         }
     }
@@ -157,9 +160,18 @@ impl Presence {
 
     /// The broker delivers, for the first time or again: others may know nothing of this node, nor this node of them.
     pub fn restored(&mut self, now: Instant) {
+        // Who was silent for want of a broker has all its time again to say that it lives.
+        if std::mem::take(&mut self.is_cut_off) {
+            self.peers.values_mut().for_each(|peer| peer.heard = now);
+        }
         self.wants_sync = true;
         self.beat_soon(now);
         self.gather(now);
+    }
+
+    /// The broker is lost. Until it is back nobody is taken for dead: it is our own ear that is deaf.
+    pub fn cut_off(&mut self) {
+        self.is_cut_off = true;
     }
 
     fn beat_soon(&mut self, now: Instant) {
@@ -230,7 +242,7 @@ impl Presence {
 
     /// When [`Presence::act`] has something to do; `None`: not before something happens.
     pub fn due(&self) -> Option<Instant> {
-        let silent = self.peers.values().map(|peer| peer.heard + SILENCE).min();
+        let silent = self.peers.values().filter(|_| !self.is_cut_off).map(|peer| peer.heard + SILENCE).min();
         let missing = self.telling.missing.front().map(|(due, ..)| *due);
         [self.gathering_until, self.next_heartbeat, missing, silent].into_iter().flatten().min()
     }
@@ -247,6 +259,9 @@ impl Presence {
     }
 
     fn drop_silent(&mut self, now: Instant) {
+        if self.is_cut_off {
+            return;
+        }
         let silent: Vec<u32> = self.peers.extract_if(|_, peer| now.duration_since(peer.heard) >= SILENCE).map(|(node, _)| node).collect();
         for node in silent {
             log::info!("node {node:08x} has been silent for {} s: its members are gone", SILENCE.as_secs());

@@ -11,7 +11,6 @@ use std::{
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, SpawnHandle};
-use bytes::Bytes;
 use foldhash::fast::RandomState;
 use futures_util::future;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,13 +18,14 @@ use smallvec::SmallVec;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
+    attendance::Attendance,
     client::Client,
     gaps::Gap,
     group::GroupOptions,
-    hall::{Hall, Place, Refused, Resume, Waiting},
+    hall::{Admitted, Hall, Place, Refused, Resume, Waiting},
     messages::{
-        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Refusal, Replay, Subscribe, TellNodes,
-        Unsubscribe,
+        BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Reconfigure, Refusal, RemoveMember,
+        Replay, Subscribe, TellNodes, Unsubscribe,
     },
     presence::Presence,
 };
@@ -50,6 +50,7 @@ pub struct Bridge {
     pub publish: Recipient<Publish>,
     pub tell_nodes: Recipient<TellNodes>,
     pub replay: Recipient<Replay>,
+    pub reconfigure: Recipient<Reconfigure>,
 }
 
 pub struct RegistryParts {
@@ -59,6 +60,8 @@ pub struct RegistryParts {
     pub bridge: Bridge,
     pub metrics: Metrics,
     pub lifeline: Option<Lifeline>,
+    /// Who is where, for the bridge.
+    pub attendance: Attendance,
 }
 
 pub struct RoomRegistry {
@@ -159,14 +162,13 @@ impl RoomRegistry {
         let place = Place { connection, encoding, outbox: Arc::clone(&client.outbox) };
         let worker = Arc::clone(&client.worker);
         if !is_known {
-            let user = client.identity.user.clone();
-            self.note_presence(user.as_ref(), &target, true, ctx);
+            self.parts.attendance.note(connection, &target, true);
         }
         let options = self.group_options(&target);
         let hall = match self.halls.entry(target.clone()) {
             Entry::Occupied(hall) => hall.into_mut(),
             Entry::Vacant(vacant) => {
-                gauge(&self.parts.metrics, &target).inc();
+                gauge(&self.parts.metrics, &target).map(Gauge::inc);
                 vacant.insert(Hall::default())
             }
         };
@@ -180,6 +182,8 @@ impl RoomRegistry {
         }
         if let Some(resuming) = resuming {
             self.resume(&target, worker.index, resuming, ctx);
+        } else if !must_wait {
+            self.note_present(connection, &target, ctx);
         }
         if must_wait {
             if self.awaited.is_empty() {
@@ -199,7 +203,8 @@ impl RoomRegistry {
                 ctx.run_later(left, Self::lose_patience);
                 return;
             }
-            let resuming = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            let Admitted { entered, resuming } = self.halls.get_mut(&target).map(|hall| hall.admit_unproven(worker)).unwrap_or_default();
+            entered.into_iter().for_each(|connection| self.note_present(connection, &target, ctx));
             resuming.into_iter().for_each(|waiting| self.resume(&target, worker, waiting, ctx));
         }
     }
@@ -209,6 +214,7 @@ impl RoomRegistry {
         let (capacity, overflow) = match target {
             Target::Room(room) => (mailbox.room, self.parts.config.rule_for(room).overflow),
             Target::User(_) => (mailbox.user, None),
+            Target::Namespace(_) => (mailbox.room, None),
         };
         GroupOptions {
             mailbox: capacity,
@@ -244,7 +250,8 @@ impl RoomRegistry {
         match answer {
             // Everybody who waited for it is a member now.
             Ok(()) => {
-                let (unproven, resuming) = hall.open(feed.worker);
+                let (unproven, Admitted { entered, resuming }) = hall.open(feed.worker);
+                entered.into_iter().for_each(|connection| self.note_present(connection, target, ctx));
                 for connection in unproven {
                     self.note_gap(connection, target, GapReason::BrokerLost, ctx);
                 }
@@ -264,8 +271,8 @@ impl RoomRegistry {
         for connection in turned_away.iter().chain(&unproven) {
             let Some(client) = self.connections.get_mut(connection) else { continue };
             if client.forget(target) {
-                let user = client.identity.user.clone();
-                self.note_presence(user.as_ref(), target, false, ctx);
+                self.parts.attendance.note(*connection, target, false);
+                self.note_absent(*connection, target, ctx);
             }
         }
         let Target::Room(room) = target else { return };
@@ -282,14 +289,14 @@ impl RoomRegistry {
     fn end_group(&mut self, target: &Target, worker: usize) {
         self.parts.bridge.unsubscribe.do_send(Unsubscribe { target: target.clone(), worker });
         if self.halls.get(target).is_some_and(Hall::is_closed) {
-            gauge(&self.parts.metrics, target).dec();
+            gauge(&self.parts.metrics, target).map(Gauge::dec);
             self.halls.remove(target);
         }
     }
 
-    fn exit(&mut self, connection: ConnectionId, worker: usize, target: Target, farewell: Option<Bytes>) {
+    pub(super) fn exit(&mut self, worker: usize, target: Target, order: RemoveMember) {
         if let Some(hall) = self.halls.get_mut(&target)
-            && hall.leave(worker, connection, farewell)
+            && hall.leave(worker, order)
         {
             self.deserted.push_back((Instant::now(), target, worker));
         }
@@ -307,23 +314,25 @@ impl RoomRegistry {
     }
 
     /// False if the connection was no member.
-    pub(super) fn leave(&mut self, connection: ConnectionId, room: &RoomName, farewell: Option<Bytes>, ctx: &mut Context<Self>) -> bool {
+    pub(super) fn leave(&mut self, room: &RoomName, order: RemoveMember, ctx: &mut Context<Self>) -> bool {
         let target = Target::Room(room.clone());
-        let Some(client) = self.connections.get_mut(&connection) else { return false };
+        let Some(client) = self.connections.get_mut(&order.connection) else { return false };
         if !client.forget(&target) {
             return false;
         }
-        let (worker, user) = (client.worker.index, client.identity.user.clone());
-        self.note_presence(user.as_ref(), &target, false, ctx);
-        self.exit(connection, worker, target, farewell);
+        let worker = client.worker.index;
+        self.parts.attendance.note(order.connection, &target, false);
+        self.note_absent(order.connection, &target, ctx);
+        self.exit(worker, target, order);
         true
     }
 }
 
-fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> &'a Gauge {
+fn gauge<'a>(metrics: &'a Metrics, target: &Target) -> Option<&'a Gauge> {
     match target {
-        Target::Room(_) => metrics.rooms(),
-        Target::User(_) => metrics.users(),
+        Target::Room(_) => Some(metrics.rooms()),
+        Target::User(_) => Some(metrics.users()),
+        Target::Namespace(_) => None,
     }
 }
 
@@ -357,6 +366,8 @@ impl Handler<Connect> for RoomRegistry {
                 worker,
                 has_user: false,
                 rooms: SmallVec::new(),
+                present: SmallVec::new(),
+                namespaces: Vec::new(),
                 first: None,
                 positions: None,
             },
@@ -384,10 +395,16 @@ impl Handler<Join> for RoomRegistry {
 }
 
 impl Handler<Leave> for RoomRegistry {
-    type Result = bool;
+    type Result = ResponseFuture<bool>;
 
-    fn handle(&mut self, order: Leave, ctx: &mut Context<Self>) -> bool {
-        self.leave(order.connection, &order.room, order.farewell, ctx)
+    fn handle(&mut self, Leave { connection, room, farewell }: Leave, ctx: &mut Context<Self>) -> Self::Result {
+        let (unsaid, said) = oneshot::channel();
+        let was_member = self.leave(&room, RemoveMember { connection, farewell, unsaid: Some(unsaid) }, ctx);
+        Box::pin(async move {
+            // It is never sent, only dropped.
+            let _ = said.await;
+            was_member
+        })
     }
 }
 
@@ -417,11 +434,16 @@ impl Handler<ConnectionEnded> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, fact: ConnectionEnded, ctx: &mut Context<Self>) {
+        let Some(client) = self.connections.get(&fact.connection) else { return };
+        for room in client.present.clone() {
+            self.note_absent(fact.connection, &Target::Room(room), ctx);
+        }
         let Some(client) = self.connections.remove(&fact.connection) else { return };
         // Of what it was to be told, nothing is said: `tell_gaps` finds it gone.
         for target in client.targets() {
-            self.note_presence(client.identity.user.as_ref(), &target, false, ctx);
-            self.exit(fact.connection, client.worker.index, target, None);
+            let connection = fact.connection;
+            self.parts.attendance.note(connection, &target, false);
+            self.exit(client.worker.index, target, RemoveMember { connection, farewell: None, unsaid: None });
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use actix::{AsyncContext, Context, Handler, Message};
+use actix::{AsyncContext, Context, Handler, Message, ResponseFuture};
+use futures_util::future::{join_all, ready};
 
 use super::{
     hall::{Place, Waiting},
-    messages::{Greet, Release, Replay, Replayed, Track},
+    messages::{Greet, Release, Replay, Replayed, Track, WouldReplay},
     registry::RoomRegistry,
     replay::Positions,
 };
@@ -29,7 +30,7 @@ impl RoomRegistry {
         let Target::Room(room) = target.clone() else { return };
         let since = waiting.resume.as_ref().filter(|resume| !resume.is_known).and_then(|resume| resume.since.clone());
         let is_resumed = since.is_some();
-        let asked = self.parts.bridge.replay.send(Replay { room: room.clone(), since });
+        let asked = self.parts.bridge.replay.send(Replay { room: room.clone(), since, is_trial: false });
         let registry = ctx.address();
         actix::spawn(async move {
             let lost = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };
@@ -41,24 +42,58 @@ impl RoomRegistry {
     /// What the stream's ids must cover, once it has a second room with history.
     fn positions_for(&mut self, place: &Place, room: &RoomName, replayed: &Replayed) -> Option<Arc<Positions>> {
         let connection = place.connection;
-        let client = self.connections.get_mut(&connection).filter(|_| place.encoding == Encoding::Sse)?;
+        let client = self.connections.get_mut(&connection).filter(|_| place.encoding.has_stream_ids())?;
+        if client.positions.is_some() {
+            return client.positions.clone();
+        }
         let Some((first, point)) = client.first.as_deref().cloned().filter(|(first, _)| client.rooms.contains(first)) else {
             client.first = Some(Box::new((room.clone(), replayed.after)));
             return None;
         };
         if first == *room {
-            return client.positions.clone();
+            return None;
         }
-        let worker = client.worker.index;
-        if client.positions.is_none() {
-            let positions = Arc::new(Positions::default());
-            point.into_iter().for_each(|point| positions.note(point));
-            client.positions = Some(Arc::clone(&positions));
-            if let Some(hall) = self.halls.get(&Target::Room(first)) {
-                hall.order(worker, Track { connection, positions });
+        let positions = Arc::new(Positions::default());
+        point.into_iter().for_each(|point| positions.note(point));
+        client.positions = Some(Arc::clone(&positions));
+        if let Some(hall) = self.halls.get(&Target::Room(first)) {
+            hall.order(client.worker.index, Track { connection, positions: Arc::clone(&positions) });
+        }
+        Some(positions)
+    }
+
+    /// Rooms may keep history from now on with members in them: the ids of each stream with several such rooms must cover them
+    /// all, or a client would be shown as unknown in the others when it comes back.
+    pub(super) fn track_streams(&mut self) {
+        for (connection, client) in &mut self.connections {
+            if !client.user_encoding.is_some_and(Encoding::has_stream_ids) {
+                continue;
+            }
+            let config = &self.parts.config;
+            let kept: Vec<&RoomName> = client.rooms.iter().filter(|room| config.rule_for(room).history.is_kept()).collect();
+            if kept.len() < 2 {
+                continue;
+            }
+            let positions = client.positions.get_or_insert_default();
+            for room in kept {
+                if let Some(hall) = self.halls.get(&Target::Room(room.clone())) {
+                    hall.order(client.worker.index, Track { connection: *connection, positions: Arc::clone(positions) });
+                }
             }
         }
-        self.connections.get(&connection)?.positions.clone()
+    }
+}
+
+impl Handler<WouldReplay> for RoomRegistry {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, WouldReplay { rooms, since }: WouldReplay, _: &mut Context<Self>) -> Self::Result {
+        if !rooms.iter().all(|room| self.parts.config.rule_for(room).history.is_kept()) {
+            return Box::pin(ready(false));
+        }
+        let ask = |room| self.parts.bridge.replay.send(Replay { room, since: Some(since.clone()), is_trial: true });
+        let answers = join_all(rooms.into_iter().map(ask));
+        Box::pin(async move { answers.await.iter().all(|answer| answer.as_ref().is_ok_and(|replayed| replayed.gap.is_none())) })
     }
 }
 
@@ -75,16 +110,14 @@ impl Handler<Recalled> for RoomRegistry {
         let Replayed { missed, after, is_ahead, from, .. } = replayed;
         // Before the first that is replayed, and not after the last: the client may go again before it has read them.
         let stands = from.or(after.filter(|_| missed.is_empty()));
-        let id = stands.map(|point| point.id());
-        let greeting = waiting.greeting.and_then(|greeting| greeting.spell(waiting.place.encoding, id));
-        if let Some(hall) = self.halls.get(&target) {
-            if waiting.resume.is_some_and(|resume| resume.is_known) {
-                greeting.into_iter().for_each(|greeting| hall.order(worker, Greet { connection, greeting }));
-            } else {
-                hall.order(worker, Release { connection, greeting, missed, after, is_ahead, positions });
-            }
+        let Waiting { greeting, resume, answer, .. } = waiting;
+        let Some(hall) = self.halls.get(&target) else { return };
+        if resume.as_ref().is_some_and(|resume| resume.is_known) {
+            hall.order(worker, Greet { connection, greeting, stands, answer });
+        } else {
+            let (is_resumed, answer) = (resume.is_some_and(|resume| resume.since.is_some()), Some(answer));
+            hall.order(worker, Release { connection, greeting, stands, missed, after, is_ahead, is_resumed, positions, answer });
         }
-        // The connection may have ended meanwhile.
-        let _ = waiting.answer.send(Ok(()));
+        self.note_present(connection, &target, ctx);
     }
 }

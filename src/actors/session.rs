@@ -14,10 +14,10 @@ use crate::{
     protocol::{
         CloseReason, ErrorCode, Reference,
         engineio::Carrier,
-        socketio::{Namespace, Revision, decode::auth_field},
+        socketio::{Namespace, Revision, decode::Auth},
         socketio_session::ConnectRequest,
         socketio_wire::{Manner, Post as PostedPackets, SocketIoWire},
-        wire::Wire,
+        wire::{Wire, WireName},
     },
 };
 
@@ -28,10 +28,18 @@ pub struct SessionParts {
     pub place: Option<SessionPlace>,
     /// Why the handshake proved nobody. A namespace whose `auth` holds no better token is refused with it.
     pub refusal: Option<Refusal>,
+    /// The names that its namespaces may be recovered by.
+    pub names: Vec<Box<str>>,
+}
+
+/// A namespace that is being decided on.
+pub(super) struct Candidate {
+    pub request: ConnectRequest,
+    pub auth: Auth,
 }
 
 impl Connection {
-    fn socket_io(&mut self) -> Option<&mut SocketIoWire> {
+    pub(super) fn socket_io(&mut self) -> Option<&mut SocketIoWire> {
         match &mut self.parts.wire {
             Wire::SocketIo(wire) => Some(wire),
             _ => None,
@@ -55,51 +63,64 @@ impl Connection {
 
     /// Decides on a namespace: whoever is known may connect each.
     pub(super) fn admit(&mut self, request: ConnectRequest, ctx: &mut Context<Self>) {
-        let Some(token) = self.token(&request) else {
+        let auth = request.auth.as_deref().map(Auth::read).unwrap_or_default();
+        let candidate = Candidate { request, auth };
+        let Some(token) = self.token(&candidate) else {
             let identity = self.handshake_identity();
-            return self.decide(request, identity, ctx);
+            return self.decide(candidate, identity, ctx);
         };
         let keyring = Arc::clone(&self.parts.options.keyring);
         let verified = async move { keyring.verify(&token).await };
         ctx.spawn(verified.into_actor(self).map(move |verified, connection, ctx| {
             let identity = verified.map_err(|error| Refusal::new(ErrorCode::Unauthorized, error.to_string()));
-            connection.decide(request, identity.map(Arc::new), ctx);
+            connection.decide(candidate, identity.map(Arc::new), ctx);
         }));
     }
 
-    fn decide(&mut self, request: ConnectRequest, identity: Result<Arc<Identity>, Refusal>, ctx: &mut Context<Self>) {
-        let known = &self.parts.identity;
-        let identity = identity.and_then(|identity| match known.is_anonymous() || known.user == identity.user {
-            true => Ok(identity),
-            false => Err(Refusal::new(ErrorCode::Unauthorized, "this connection is another user's")),
-        });
-        match identity {
-            Err(refusal) => self.refuse_namespace(&request, &refusal),
+    fn decide(&mut self, candidate: Candidate, identity: Result<Arc<Identity>, Refusal>, ctx: &mut Context<Self>) {
+        match identity.and_then(|identity| self.become_user(&identity).map(|()| identity)) {
+            Err(refusal) => self.refuse_namespace(&candidate.request, &refusal),
             Ok(identity) => {
                 let is_news = identity != self.parts.identity;
-                let wants_own_events = request.namespace.is_root() && identity.user.is_some();
+                let wants_own_events = candidate.request.namespace.is_root() && identity.user.is_some();
                 self.parts.identity = identity;
                 if is_news {
                     self.watch_expiry(ctx);
                 }
                 if is_news || wants_own_events {
-                    self.introduce(request, wants_own_events, ctx);
+                    self.introduce(candidate, wants_own_events, ctx);
                 } else {
-                    self.accept(&request);
+                    self.recover(candidate, ctx);
                 }
             }
         }
     }
 
+    /// A connection is one user's, and counts among that user's once it is known.
+    fn become_user(&mut self, identity: &Identity) -> Result<(), Refusal> {
+        let known = &self.parts.identity;
+        if known.user == identity.user {
+            return Ok(());
+        }
+        if !known.is_anonymous() {
+            return Err(Refusal::new(ErrorCode::Unauthorized, "this connection is another user's"));
+        }
+        let Some(user) = identity.user.clone() else { return Ok(()) };
+        let (users, limit) = (&self.parts.options.users, self.parts.options.max_per_user);
+        match self.parts.lease.share(users, user, limit) {
+            true => Ok(()),
+            false => Err(Refusal::new(ErrorCode::TooManyConnections, "this user has all the connections it may have")),
+        }
+    }
+
     /// The token of a namespace, in its `auth` or its query. It counts before the handshake's.
-    fn token(&self, request: &ConnectRequest) -> Option<String> {
+    fn token(&self, Candidate { request, auth }: &Candidate) -> Option<String> {
         let in_query = |query: &str| {
             let mut pairs = form_urlencoded::parse(query.as_bytes());
             pairs.find_map(|(name, value)| (name == "token").then(|| value.into_owned()))
         };
         let is_asked = matches!(&self.parts.wire, Wire::SocketIo(wire) if wire.manner() == Manner::Hub);
-        let token = request.auth.as_deref().and_then(|auth| auth_field(auth, "token"));
-        let token = token.or_else(|| request.query.as_deref().and_then(in_query));
+        let token = auth.token.as_deref().map(str::to_owned).or_else(|| request.query.as_deref().and_then(in_query));
         token.filter(|token| is_asked && !token.is_empty())
     }
 
@@ -113,26 +134,20 @@ impl Connection {
     }
 
     /// Tells the registry who this is, then the client that it is connected.
-    fn introduce(&mut self, request: ConnectRequest, wants_own_events: bool, ctx: &mut Context<Self>) {
-        let own = self.socket_io().map(|wire| wire.session().user_encoding());
+    fn introduce(&mut self, candidate: Candidate, wants_own_events: bool, ctx: &mut Context<Self>) {
+        let shows_ids = self.shows_ids(&candidate);
+        let own = self.socket_io().map(|wire| wire.session().root_encoding(shows_ids));
         let user_encoding = if wants_own_events { own } else { self.parts.wire.user_encoding() };
         let sent = self.parts.options.registry.send(self.connect(user_encoding, ctx)).into_actor(self);
-        ctx.spawn(sent.map(move |answer, connection, _| match answer.unwrap_or_else(|_| Err(registry_is_gone())) {
-            Ok(()) => connection.accept(&request),
-            Err(refusal) => connection.refuse_namespace(&request, &refusal),
+        ctx.spawn(sent.map(move |answer, connection, ctx| match answer.unwrap_or_else(|_| Err(registry_is_gone())) {
+            Ok(()) => connection.recover(candidate, ctx),
+            Err(refusal) => connection.refuse_namespace(&candidate.request, &refusal),
         }));
-    }
-
-    fn accept(&mut self, request: &ConnectRequest) {
-        let sid = self.parts.id.to_string();
-        let Some(wire) = self.socket_io() else { return };
-        for packet in wire.accept(request, &sid) {
-            self.parts.outbox.push_control(packet);
-        }
     }
 
     /// `connect_error`, with the code as its message: what a page compares.
     fn refuse_namespace(&mut self, request: &ConnectRequest, refusal: &Refusal) {
+        self.parts.outbox.metrics().refused(WireName::SocketIo, refusal.code);
         let data = serde_json::json!({ "code": refusal.code.as_str(), "message": refusal.message });
         let Some(wire) = self.socket_io() else { return };
         let refused = wire.refuse(&request.namespace, refusal.code.as_str(), Some(&data));
@@ -191,10 +206,17 @@ impl Handler<Move> for Connection {
 impl Handler<Summon> for Connection {
     type Result = ();
 
-    fn handle(&mut self, Summon { room, is_member }: Summon, ctx: &mut Context<Self>) {
-        match is_member {
-            true => self.join((room, None), Reference::default(), true, ctx),
-            false => self.leave(room, Reference::default(), ctx),
+    fn handle(&mut self, order: Summon, ctx: &mut Context<Self>) {
+        match order {
+            Summon::Enter(room) => self.join((room, None), Reference::default(), true, ctx),
+            Summon::Leave(room) => self.leave(room, Reference::default(), ctx),
+            Summon::Quit(namespace) => {
+                let mut received = Vec::new();
+                if let Some(wire) = self.socket_io() {
+                    wire.quit(&namespace, &mut received);
+                }
+                self.act(received, ctx);
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The keys of the moment. Tokens are verified against what is here; the keys change when the configuration is read again, or
-//! when a JWKS document is fetched anew. Who fetches is `http`'s.
+//! when a JWKS document is read anew. Who fetches is `http`'s.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +15,7 @@ use tokio::{
 use super::{AuthError, Identity, KeyError, Verifier};
 use crate::config::{JwksLocation, Jwt};
 
-/// A JWKS document is not fetched again for an unknown `kid` within this time: anybody can make one up.
+/// A JWKS document is not read again for an unknown `kid` within this time: anybody can make one up.
 const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 /// How long a token with an unknown `kid` waits for the document.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// One per process, shared by the door and every connection.
 pub struct Keyring {
     keys: ArcSwap<Keys>,
+    /// Held by whoever changes the keys, so that a document does not bring a former configuration back.
+    changing: Mutex<()>,
     /// When the last fetch ended, well or not.
     last_fetch: Mutex<Option<Instant>>,
     /// Someone wants a fetch; the fetcher waits for it.
@@ -48,6 +50,7 @@ impl Keyring {
     pub fn new(jwt: Option<&Jwt>) -> Result<Self, KeyError> {
         Ok(Self {
             keys: ArcSwap::from_pointee(Keys::read(jwt)?),
+            changing: Mutex::default(),
             last_fetch: Mutex::default(),
             wanted: Notify::new(),
             fetches: watch::Sender::new(0),
@@ -55,23 +58,33 @@ impl Keyring {
     }
 
     /// Takes another configuration's keys; a mistake in it leaves the old ones. A document that is already here stays until
-    /// its address has answered again.
+    /// its address, which is asked now, has answered again.
     pub fn replace(&self, jwt: Option<&Jwt>) -> Result<(), KeyError> {
-        if self.keys.load().jwt.as_ref() == jwt && self.jwks_url().is_some() {
-            return Ok(());
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let stays = self.keys.load().jwt.as_ref() == jwt && matches!(self.jwks(), Some(JwksLocation::Url(_)));
+        if !stays {
+            self.keys.store(Arc::new(Keys::read(jwt)?));
         }
-        self.keys.store(Arc::new(Keys::read(jwt)?));
         self.wanted.notify_one();
         Ok(())
     }
 
-    /// Where the keys are fetched from, if from anywhere.
-    pub fn jwks_url(&self) -> Option<String> {
-        self.keys.load().jwks_url().map(str::to_owned)
+    /// Where the JWKS document is, if the keys are in one.
+    pub fn jwks(&self) -> Option<JwksLocation> {
+        self.keys.load().jwks().cloned()
+    }
+
+    /// Takes what the document's file holds now. One that cannot be read leaves the keys that are here.
+    pub fn reread(&self) -> Result<(), KeyError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let jwt = self.keys.load().jwt.clone();
+        self.keys.store(Arc::new(Keys::read(jwt.as_ref())?));
+        Ok(())
     }
 
     /// Takes the keys of a document that was fetched. One that cannot be read leaves those that are here.
     pub fn take_document(&self, json: &str) -> Result<(), KeyError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = self.keys.load_full();
         let Some(jwt) = &keys.jwt else { return Ok(()) };
         self.keys.store(Arc::new(Keys { jwt: Some(jwt.clone()), verifier: Some(Verifier::from_jwks(json, jwt)?) }));
@@ -94,7 +107,7 @@ impl Keyring {
         self.wanted.notified().await;
     }
 
-    /// Who the bearer of this token is. An unknown `kid` has the keys fetched anew, at most once a minute.
+    /// Who the bearer of this token is. An unknown `kid` has the JWKS document read anew, at most once a minute.
     pub async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
         let mut fetches = self.fetches.subscribe();
         match self.verify_now(token) {
@@ -119,7 +132,7 @@ impl Keyring {
 
     fn may_fetch(&self) -> bool {
         let last = *self.last_fetch.lock().unwrap_or_else(PoisonError::into_inner);
-        self.keys.load().jwks_url().is_some() && last.is_none_or(|last| last.elapsed() >= REFRESH_PAUSE)
+        self.keys.load().jwks().is_some() && last.is_none_or(|last| last.elapsed() >= REFRESH_PAUSE)
     }
 }
 
@@ -128,11 +141,8 @@ impl Keys {
         Ok(Self { verifier: jwt.map(Verifier::from_config).transpose()?.flatten(), jwt: jwt.cloned() })
     }
 
-    fn jwks_url(&self) -> Option<&str> {
-        match self.jwt.as_ref()?.jwks.as_ref()? {
-            JwksLocation::Url(url) => Some(url),
-            JwksLocation::File(_) => None,
-        }
+    fn jwks(&self) -> Option<&JwksLocation> {
+        self.jwt.as_ref()?.jwks.as_ref()
     }
 }
 
@@ -182,6 +192,26 @@ mod tests {
         };
         let (verified, ()) = tokio::join!(keyring.verify(&second), fetch);
         assert!(verified.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_key_has_the_file_read_again() {
+        let path = std::env::temp_dir().join(format!("callboard-keyring-{}.json", std::process::id()));
+        std::fs::write(&path, document("one")).expect("a file");
+        let text = format!("[auth.jwt]\njwks = '{}'", path.display());
+        let config = Config::read(Some((Path::new("config.toml"), &text)), std::iter::empty()).expect("a configuration");
+        let keyring = Keyring::new(config.auth.jwt.as_ref()).expect("the file is there");
+        std::fs::write(&path, document("two")).expect("a file");
+        let read = async {
+            keyring.wanted().await;
+            keyring.reread().expect("a document");
+            keyring.note_fetch();
+        };
+        let second = token("two");
+        let (verified, ()) = tokio::join!(keyring.verify(&second), read);
+        assert!(verified.is_ok());
+        std::fs::remove_file(&path).expect("it is there");
+        assert!(keyring.reread().is_err() && keyring.verify(&second).await.is_ok(), "a file that is gone leaves the keys");
     }
 
     #[tokio::test(start_paused = true)]

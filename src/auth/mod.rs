@@ -3,6 +3,7 @@
 pub mod jwt;
 pub mod keyring;
 mod keys;
+pub mod recheck;
 pub mod rules;
 pub mod signed_room;
 
@@ -13,6 +14,7 @@ use crate::protocol::{RoomPattern, UserName};
 pub use jwt::{MintError, Verifier, mint, unix_now};
 pub use keyring::Keyring;
 pub use keys::KeyError;
+pub use recheck::{Recheck, Standing};
 pub use rules::{Refused, may_join, may_publish};
 
 /// The proof that a client brought, once it holds.
@@ -26,6 +28,8 @@ pub struct Identity {
     pub publish: Option<Vec<RoomPattern>>,
     /// When it ends, in seconds since 1970; none: with the connection.
     pub expires_at: Option<u64>,
+    /// Where somebody can be asked whether it still holds.
+    pub recheck: Option<Recheck>,
 }
 
 impl Identity {

@@ -66,6 +66,7 @@ mod tests {
             join: Some(patterns.clone()),
             publish: Some(patterns),
             expires_at: None,
+            recheck: None,
         }
     }
 

@@ -5,16 +5,17 @@
 //! a wake-up), and lives as long as the process. What it carries over is a [`Link`]: Redis, or the embedded broker.
 
 mod history;
+pub mod moving;
 pub mod nodes;
+mod publishing;
 mod receipts;
 mod route;
 
 use std::{collections::HashMap, hash::BuildHasher, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture, prelude::SendError};
 use bytes::Bytes;
 use foldhash::fast::{FixedState, RandomState};
-use futures_util::future;
 use tokio::{
     sync::{Semaphore, oneshot},
     time::Instant,
@@ -30,15 +31,18 @@ use super::{
     recording::Origin,
 };
 use crate::{
-    actors::messages::{BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Publish, Published, Subscribe, Unsubscribe},
+    actors::{
+        attendance::Attendance,
+        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Steer, Subscribe, Unsubscribe},
+    },
     config::Config,
     lifeline::{Lifeline, Readiness},
     metrics::Metrics,
     protocol::{
         Target,
-        dialect::{Delivery, Emit, MAX_BINARY_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, callboard},
+        dialect::{Control, Delivery, Emit},
         resume::ResumeKey,
-        source::{Decoded, Destination, Sources, Standing},
+        source::{Decoded, Sources, Standing},
     },
 };
 
@@ -50,7 +54,9 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Reports {
     pub restored: Recipient<BridgeRestored>,
     pub up: Recipient<BridgeUp>,
+    pub down: Recipient<BridgeDown>,
     pub node_said: Recipient<NodeSaid>,
+    pub steer: Recipient<Steer>,
 }
 
 pub struct BridgeParts {
@@ -66,6 +72,8 @@ pub struct BridgeParts {
     pub readiness: Arc<Readiness>,
     pub metrics: Metrics,
     pub lifeline: Option<Lifeline>,
+    /// Who is where on this node.
+    pub attendance: Attendance,
 }
 
 pub struct RedisBridge {
@@ -113,11 +121,7 @@ impl RedisBridge {
     }
 
     fn native_channel(&self, target: &Target) -> Arc<str> {
-        let (kind, name) = match target {
-            Target::Room(room) => ("room", room.as_str()),
-            Target::User(user) => ("user", user.as_str()),
-        };
-        Arc::from(format!("{}:{kind}:{name}", self.parts.prefix))
+        moving::native_channel(&self.parts.prefix, target).into()
     }
 
     fn is_standing(&self, channel: &str) -> bool {
@@ -134,8 +138,9 @@ impl RedisBridge {
         match deliveries {
             Ok(deliveries) => {
                 for (index, delivery) in deliveries.into_iter().enumerate() {
-                    if let Delivery::Emit(emit) = delivery {
-                        self.deliver(&label, emit, Origin { channel, payload, index });
+                    match delivery {
+                        Delivery::Emit(emit) => self.deliver(&label, emit, Origin { channel, payload, index }),
+                        Delivery::Control(control) => self.steer(control),
                     }
                 }
             }
@@ -159,9 +164,14 @@ impl RedisBridge {
             route.set(channel, state.clone());
             if self.is_up {
                 route.settle();
+                self.tell_torn(&target);
                 self.ask_for_marker(&target);
             }
         }
+    }
+
+    fn is_confirmed(&self, target: &Target, channel: &str) -> bool {
+        self.routes.get(target).is_some_and(|route| route.is_confirmed(channel))
     }
 
     /// Remembers that a publisher waits; `None` if nothing of it will come down here.
@@ -172,8 +182,7 @@ impl RedisBridge {
         channels: &[Arc<str>],
         ctx: &mut Context<Self>,
     ) -> Option<oneshot::Receiver<usize>> {
-        let is_ours = |(target, channel): &(&Target, &Arc<str>)| self.routes.get(*target).is_some_and(|route| route.is_confirmed(channel));
-        let expected = targets.iter().zip(channels).filter(is_ours).count();
+        let expected = targets.iter().zip(channels).filter(|(target, channel)| self.is_confirmed(target, channel)).count();
         if expected == 0 || !self.is_up {
             return None;
         }
@@ -183,38 +192,51 @@ impl RedisBridge {
         Some(told)
     }
 
-    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Destination>, origin: Origin<'_>) {
-        let Destination::Target(target) = &emit.to else { return };
-        let Some(route) = self.routes.get_mut(target) else { return };
-        self.parts.metrics.published(label).inc();
+    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Target>, origin: Origin<'_>) {
+        let target = emit.to.clone();
+        let Some(route) = self.routes.get_mut(&target).filter(|route| !route.is_frozen) else { return };
         let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id));
-        let publication = history::publication(target.clone(), emit);
+        let publication = history::publication(emit, &self.parts.attendance);
         let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
-        match &mut route.recording {
-            None => route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics),
-            Some(recording) => {
-                let (delivery, given_up) = self.desk.take_down(recording, publication, origin, ready);
-                self.parts.metrics.history_writes("lost", given_up);
-                if let Some(delivery) = delivery {
-                    route.fan_out(&delivery, &self.parts.metrics);
-                }
-            }
+        let published = self.parts.metrics.published(label);
+        let Some(recording) = &mut route.recording else {
+            published.inc();
+            return route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics);
+        };
+        let taken = self.desk.take_down(recording, publication, origin, ready);
+        self.parts.metrics.history_writes("lost", taken.unwritten);
+        published.inc_by(taken.ready.len() as u64);
+        taken.ready.iter().for_each(|delivery| route.fan_out(delivery, &self.parts.metrics));
+        // While the link is still down, its return tells of the gap.
+        if taken.gave_up && self.is_up {
+            self.conclude_catch_up(target, false);
+        }
+    }
+
+    /// Hands on what a publisher wants of its clients.
+    fn steer(&self, control: Control) {
+        if self.link.as_ref().is_some_and(|link| !link.is_lead()) {
+            return;
+        }
+        if let Err(SendError::Full(_)) = self.parts.reports.steer.try_send(Steer(control)) {
+            self.parts.metrics.mailbox_full("registry");
         }
     }
 
     /// Nobody listens to it any more.
-    fn close_route(&mut self, target: &Target) {
-        let Some(route) = self.routes.remove(target) else { return };
+    fn close_route(&mut self, target: &Target) -> Option<Route> {
+        let route = self.routes.remove(target)?;
         route.recording.iter().for_each(|recording| self.desk.close(recording));
         let channels = route.channels();
         channels.iter().for_each(|channel| _ = self.owners.remove(channel));
         if let Some(link) = &mut self.link {
             link.unsubscribe(channels);
         }
+        Some(route)
     }
 }
 
-fn random_id() -> Result<Box<str>, BrokerError> {
+pub(super) fn random_id() -> Result<Box<str>, BrokerError> {
     let number = getrandom::u64().and_then(|low| Ok((getrandom::u64()?, low)));
     let (high, low) = number.map_err(|error| BrokerError::Refused(format!("no randomness for an id: {error}")))?;
     Ok(format!("{high:016x}{low:016x}").into())
@@ -300,13 +322,14 @@ impl Handler<LinkUp> for RedisBridge {
         if std::mem::replace(&mut self.was_up, true) {
             self.parts.metrics.broker_reconnects().inc();
         }
-        self.parts.readiness.set_broker_up(true);
-        self.parts.metrics.broker_up().set(1);
+        let is_all = self.link.as_ref().is_none_or(|link| link.is_all());
+        self.parts.readiness.set_broker_up(is_all);
+        self.parts.metrics.broker_up().set(i64::from(is_all));
         let mut torn = Vec::new();
         let mut recorded = Vec::new();
         for (target, route) in &mut self.routes {
             route.settle();
-            if std::mem::take(&mut route.is_torn) {
+            if route.outcome().is_some() && std::mem::take(&mut route.is_torn) {
                 torn.push(target.clone());
             }
             if route.recording.is_some() {
@@ -322,6 +345,7 @@ impl Handler<LinkUp> for RedisBridge {
 impl Handler<LinkDown> for RedisBridge {
     type Result = ();
 
+    #[expect(clippy::disallowed_methods, reason = "once per outage, and it must not be lost")]
     fn handle(&mut self, LinkDown: LinkDown, _: &mut Context<Self>) {
         if !std::mem::take(&mut self.is_up) {
             return;
@@ -329,6 +353,7 @@ impl Handler<LinkDown> for RedisBridge {
         self.parts.readiness.set_broker_up(false);
         self.parts.metrics.broker_up().set(0);
         self.parts.metrics.broker_gaps().inc();
+        self.parts.reports.down.do_send(BridgeDown);
         for route in self.routes.values_mut() {
             route.is_torn |= matches!(route.outcome(), Some(Ok(())));
             route.ask_again();
@@ -353,6 +378,7 @@ impl Handler<Subscribe> for RedisBridge {
             }
             route
         });
+        route.recording.iter_mut().for_each(|recording| self.desk.note_visited(&target, recording));
         // Somebody may have changed the ACL since.
         if let Some(Err(_)) = route.outcome() {
             asked = route.ask_again();
@@ -387,91 +413,10 @@ impl Handler<Unsubscribe> for RedisBridge {
         if !route.feeds.is_empty() {
             return;
         }
-        match &route.recording {
+        match &mut route.recording {
             // It goes on recording for those who come back.
-            Some(recording) => self.desk.note_deserted(target, recording.limits.ttl),
-            None => self.close_route(&target),
+            Some(recording) => self.desk.note_deserted(target, recording),
+            None => _ = self.close_route(&target),
         }
-    }
-}
-
-impl Handler<Publish> for RedisBridge {
-    type Result = ResponseFuture<Result<Published, BrokerError>>;
-
-    fn handle(&mut self, mut order: Publish, ctx: &mut Context<Self>) -> Self::Result {
-        let Some(key) = order.idempotency_key.take() else { return self.publish(order, ctx) };
-        let id = match order.event.id.take().map_or_else(random_id, Ok) {
-            Ok(id) => id,
-            Err(error) => return Box::pin(future::ready(Err(error))),
-        };
-        order.event.id = Some(id.clone());
-        let archive = self.desk.archive.clone();
-        let claimed = match &archive {
-            Some(archive) => archive.claim(&key, &id),
-            None => Box::pin(future::ready(Ok(self.desk.claims.claim(&key, &id, Instant::now())))),
-        };
-        let bridge = ctx.address();
-        Box::pin(async move {
-            if let Some(id) = claimed.await? {
-                return Ok(Published { id, delivered: 0 });
-            }
-            let published = bridge.send(order).await.unwrap_or(Err(BrokerError::Unavailable));
-            if published.is_err() {
-                match archive {
-                    Some(archive) => archive.release(&key).await,
-                    // An error says that the bridge is gone, and the claims with it.
-                    None => _ = bridge.send(GiveUpClaim(key)).await,
-                }
-            }
-            published
-        })
-    }
-}
-
-/// To itself: the publication failed that was claimed under this key.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct GiveUpClaim(Box<str>);
-
-impl Handler<GiveUpClaim> for RedisBridge {
-    type Result = ();
-
-    fn handle(&mut self, GiveUpClaim(key): GiveUpClaim, _: &mut Context<Self>) {
-        self.desk.claims.release(&key);
-    }
-}
-
-impl RedisBridge {
-    fn publish(&mut self, order: Publish, ctx: &mut Context<Self>) -> ResponseFuture<Result<Published, BrokerError>> {
-        let Publish { targets, mut event, except, .. } = order;
-        let id = match event.id.take().map_or_else(random_id, Ok) {
-            Ok(id) => id,
-            Err(error) => return Box::pin(future::ready(Err(error))),
-        };
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            return Box::pin(future::ready(Err(BrokerError::Overloaded)));
-        };
-        event.id = Some(id.clone());
-        let key = (targets.len() > 1).then(|| duplicate_key(&id));
-        let payload = Bytes::from(callboard::encode(&event, &except, key));
-        // No node would take it.
-        let limit = if event.attachments.is_empty() { MAX_PAYLOAD_BYTES } else { MAX_BINARY_PAYLOAD_BYTES };
-        if payload.len() > limit {
-            let refused = format!("the event has {} bytes, more than {limit}", payload.len());
-            return Box::pin(future::ready(Err(BrokerError::Refused(refused))));
-        }
-        let channels: Vec<_> = targets.iter().map(|target| self.native_channel(target)).collect();
-        let told = self.expect_receipt(&id, &targets, &channels, ctx);
-        let Some(link) = &mut self.link else { return Box::pin(future::ready(Err(BrokerError::Unavailable))) };
-        let sent = link.publish(channels, payload);
-        Box::pin(async move {
-            sent.await?;
-            drop(permit);
-            let delivered = match told {
-                Some(told) => told.await.unwrap_or_default(),
-                None => 0,
-            };
-            Ok(Published { id, delivered })
-        })
     }
 }

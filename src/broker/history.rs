@@ -30,6 +30,15 @@ impl Ring {
         Self { size, ttl, kept: VecDeque::new(), floor }
     }
 
+    /// Keeps as much, and as long, from now on.
+    pub fn limit(&mut self, size: usize, ttl: Duration, now: Instant) {
+        (self.size, self.ttl) = (size, ttl);
+        while self.kept.len() > self.size {
+            self.drop_oldest();
+        }
+        self.expire(now);
+    }
+
     /// One like it with nothing in it, whose recording begins here.
     pub fn emptied(&self, floor: Position) -> Self {
         Self::new(self.size, self.ttl, floor)

@@ -23,8 +23,17 @@ pub trait Link {
     fn mark(&mut self, ticket: u64, rooms: Vec<RoomHash>);
     /// Where histories are kept for all nodes, if anywhere.
     fn archive(&self) -> Option<Rc<dyn Archive>>;
-    /// Sends one payload to these channels, in this order. Done when the broker has taken it.
-    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>>;
+    /// Of several links that all hear what is said to all nodes, one is to act on it.
+    fn is_lead(&self) -> bool {
+        true
+    }
+    /// Whether nothing but this link keeps the bus from being up.
+    fn is_all(&self) -> bool {
+        true
+    }
+    /// Sends one payload to these channels, in this order. Done when the broker has taken it; says how many listeners it had
+    /// on each.
+    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<Vec<u64>, BrokerError>>;
 }
 
 /// Link → bridge, within `mailbox.bridge`: a message of a subscribed channel, in the broker's order.
@@ -78,6 +87,19 @@ pub struct Marker {
     pub wanted: Vec<RoomHash>,
     pub is_foreign: bool,
 }
+
+/// Link → bridge, in the order of the messages: these channels have moved to another shard of a cluster, and nothing of their
+/// rooms is to be counted here any more. All nodes are told at the same place in the shard's order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Moved {
+    pub channels: Vec<Arc<str>>,
+}
+
+/// Cluster → its bridge: slots have moved, or primaries have changed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LayoutChanged;
 
 /// Link → bridge, in the order of the messages: here something was lost, of whichever channel, or a marker.
 #[derive(Debug, Message)]

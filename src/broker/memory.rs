@@ -96,14 +96,16 @@ impl Link for MemoryLink {
         None
     }
 
-    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<(), BrokerError>> {
-        let result = channels.iter().filter_map(|channel| self.0.listened(channel)).try_for_each(|channel| {
+    fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<Vec<u64>, BrokerError>> {
+        let result = channels.iter().map(|channel| {
+            let Some(channel) = self.0.listened(channel) else { return Ok(0) };
             match self.0.0.bridge.try_send(Inbound { channel, payload: payload.clone() }) {
-                Ok(()) => Ok(()),
+                Ok(()) => Ok(1),
                 Err(SendError::Full(_)) => Err(BrokerError::Overloaded),
                 Err(SendError::Closed(_)) => Err(BrokerError::Unavailable),
             }
         });
+        let result = result.collect();
         Box::pin(future::ready(result))
     }
 }

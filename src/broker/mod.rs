@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod bridge;
 pub mod claims;
 pub mod clock;
+pub mod cluster;
 pub mod company;
 pub mod history;
 pub mod journal;

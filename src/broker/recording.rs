@@ -41,6 +41,8 @@ pub struct Recording {
     delivered: Option<Position>,
     /// It is on the list of those that have something to write.
     pub is_queued: bool,
+    /// It has no members here, and goes on until then.
+    pub deserted_until: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +78,7 @@ pub enum Begun {
 
 impl Recording {
     pub fn new(limits: History, room: RoomHash, has_archive: bool) -> Self {
-        let kept = if has_archive { limits.size.min(RECENT) } else { limits.size };
+        let kept = in_memory(limits, has_archive);
         Self {
             limits,
             room,
@@ -86,6 +88,16 @@ impl Recording {
             held: VecDeque::new(),
             delivered: None,
             is_queued: false,
+            deserted_until: None,
+        }
+    }
+
+    /// Other limits hold from now on.
+    pub fn limit(&mut self, limits: History, now: Instant) {
+        self.limits = limits;
+        self.ring.limit(in_memory(limits, self.journal.is_some()), limits.ttl, now);
+        if let Some(journal) = &mut self.journal {
+            journal.limits = limits;
         }
     }
 
@@ -163,16 +175,16 @@ impl Recording {
         }
     }
 
-    /// Something of this or another room was lost inside this node: what follows can't be numbered.
-    /// True if it was numbered until now.
-    pub fn tear(&mut self) -> bool {
-        let Some(last) = self.numbering().map(Numbering::last) else { return false };
+    /// Something of this or another room was lost inside this node: what follows can't be numbered. `None` if it was not
+    /// numbered before; else what waited, which goes out now.
+    pub fn tear(&mut self) -> Option<VecDeque<Deliver>> {
+        let last = self.numbering().map(Numbering::last)?;
         if let Some(journal) = &mut self.journal {
             journal.end(last);
         }
         self.state = State::Torn;
         self.delivered = None;
-        true
+        Some(self.release())
     }
 
     /// The subscription is lost.
@@ -210,15 +222,26 @@ impl Recording {
         given_up
     }
 
-    /// Holds a delivery back where others go first. Gives it back where it goes out now; or the oldest that waits, where too
-    /// many do.
-    pub fn hold(&mut self, delivery: Deliver) -> Option<Deliver> {
-        match self.state {
-            State::Counting(_) | State::Torn => return Some(delivery),
-            State::Idle | State::Asked(_) | State::CatchingUp(_) => {}
+    /// Sends a delivery, or holds it back where others go first. False if what was missed during an outage is waited for no
+    /// longer, because too much waits behind it: then that is sent too.
+    pub fn hold(&mut self, delivery: Deliver, mut send: impl FnMut(Deliver)) -> bool {
+        if matches!(self.state, State::Counting(_) | State::Torn) {
+            send(delivery);
+            return true;
         }
         self.held.push_back(delivery);
-        if self.held.len() > HELD { self.held.pop_front() } else { None }
+        if self.held.len() <= HELD {
+            return true;
+        }
+        // None may go out in front of what was missed: a client that leaves in between would be shown the hole as seen.
+        let keeps_waiting = self.delivered.take().is_none();
+        if let State::CatchingUp(numbering) = self.state {
+            self.begin_counting(numbering, None, Instant::now());
+            self.release().into_iter().for_each(send);
+        } else if let Some(oldest) = self.held.pop_front() {
+            send(oldest);
+        }
+        keeps_waiting
     }
 
     /// What waited goes out.
@@ -230,22 +253,26 @@ impl Recording {
     /// what waited, in order: without what is among the fetched, under whatever number.
     pub fn caught_up(&mut self, fetched: &[Arc<Publication>], is_whole: bool, now: Instant) -> VecDeque<Deliver> {
         let State::CatchingUp(numbering) = self.state else { return VecDeque::new() };
-        self.state = State::Counting(numbering);
         self.delivered = None;
-        if !is_whole {
+        if is_whole || !fetched.is_empty() {
+            self.held.retain(|delivery| delivery.publication.point.is_some());
+        }
+        self.begin_counting(numbering, is_whole.then_some(fetched), now);
+        self.release()
+    }
+
+    /// From now on deliveries go out at once. The ring goes on with `fetched`, where that is whole; else it begins anew.
+    fn begin_counting(&mut self, numbering: Numbering, fetched: Option<&[Arc<Publication>]>, now: Instant) {
+        self.state = State::Counting(numbering);
+        if fetched.is_none() {
             self.ring = self.ring.emptied(numbering.since());
         }
-        let mut held = self.release();
-        if is_whole || !fetched.is_empty() {
-            held.retain(|delivery| delivery.publication.point.is_some());
-        }
-        let numbered = fetched.iter().filter(|_| is_whole).chain(held.iter().map(|delivery| &delivery.publication));
-        for publication in numbered {
+        let waiting = self.held.iter().map(|delivery| &delivery.publication);
+        for publication in fetched.unwrap_or_default().iter().chain(waiting) {
             if let Some(point) = publication.point {
                 self.ring.push(point.position, Arc::clone(publication), now);
             }
         }
-        held
     }
 
     /// The ring, if all that came after a position is in it.
@@ -260,5 +287,69 @@ impl Recording {
 
     pub fn expire(&mut self, now: Instant) {
         self.ring.expire(now);
+    }
+}
+
+/// How many publications are kept in memory.
+fn in_memory(limits: History, has_archive: bool) -> usize {
+    if has_archive { limits.size.min(RECENT) } else { limits.size }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::{Event, RoomName};
+
+    const KEY: ResumeKey = ResumeKey::new([1; 16]);
+    const LIMITS: History = History { size: 10, ttl: Duration::from_secs(60) };
+
+    /// A room that lost its link at position 1-1, and whose missed events are being fetched since marker 2.
+    fn catching_up() -> (Timeline, Recording) {
+        let mut timeline = Timeline::default();
+        let mut recording = Recording::new(LIMITS, KEY.room(&RoomName::parse("r").unwrap()), true);
+        timeline.see(1);
+        recording.ask(1);
+        assert_eq!(recording.begin(&timeline, Some(1), None), Some(Begun::Clean));
+        assert_eq!(arrive(&timeline, &mut recording), (1, true));
+        recording.lose(&timeline);
+        recording.ask(2);
+        timeline.see(2);
+        let after = Position { marker_ms: 1, count: 1 };
+        assert_eq!(recording.begin(&timeline, Some(2), None), Some(Begun::After(after)));
+        (timeline, recording)
+    }
+
+    /// One more publication: how many went out, in order, and whether what was missed is still waited for.
+    fn arrive(timeline: &Timeline, recording: &mut Recording) -> (usize, bool) {
+        let mut publication = Publication::new(RoomName::parse("r").unwrap().into(), Arc::new(Event::default()));
+        recording.number(&mut publication, timeline, KEY);
+        let mut sent = Vec::new();
+        let delivery = Deliver { publication: Arc::new(publication), received: Instant::now(), receipt: None };
+        let keeps_waiting = recording.hold(delivery, |delivery| sent.push(delivery.publication.point.map(|point| point.position)));
+        assert!(sent.is_sorted());
+        (sent.len(), keeps_waiting)
+    }
+
+    #[test]
+    fn too_much_behind_what_was_missed_goes_out_together_and_the_missed_is_given_up() {
+        let (timeline, mut recording) = catching_up();
+        for _ in 0..HELD {
+            assert_eq!(arrive(&timeline, &mut recording), (0, true));
+        }
+        assert_eq!(arrive(&timeline, &mut recording), (HELD + 1, false));
+        assert_eq!(arrive(&timeline, &mut recording), (1, true));
+        let since = Position { marker_ms: 2, count: 0 };
+        assert!(!recording.is_catching_up(since), "a late answer is not delivered behind them");
+    }
+
+    #[test]
+    fn what_waits_for_what_was_missed_goes_out_when_the_numbers_end() {
+        let (timeline, mut recording) = catching_up();
+        arrive(&timeline, &mut recording);
+        assert_eq!(recording.tear().map(|held| held.len()), Some(1));
+        assert_eq!(arrive(&timeline, &mut recording), (1, true), "nothing comes late behind it");
+        assert!(recording.tear().is_none());
     }
 }

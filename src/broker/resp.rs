@@ -8,7 +8,8 @@
 
 mod command;
 mod connection;
-mod decode;
+/// Open to the fuzzer.
+pub mod decode;
 mod inline;
 mod reply;
 mod session;

@@ -184,6 +184,7 @@ mod tests {
         let strong = "0123456789abcdef0123456789abcdef";
         for (text, named) in [
             ("[auth.jwt]\nsecret = 'short'", "auth.jwt.secret has 5 bytes"),
+            ("[auth]\nroom_secret = 'a-text-of-one-byte-less-than-32'", "auth.room_secret has 31 bytes"),
             ("[api]\nkeys = ['k']", "api.keys has 1 bytes"),
             ("[auth]\nanonymous = false", "nobody can connect"),
             (

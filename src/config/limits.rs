@@ -79,6 +79,7 @@ fn check_durations(config: &Config) -> Result<(), Problem> {
     if let Some(forward) = &config.auth.forward {
         within_duration("auth.forward.timeout", forward.timeout, MILLISECOND..=Duration::from_secs(60))?;
         within_duration("auth.forward.cache", forward.cache, Duration::ZERO..=HOUR)?;
+        within_duration("auth.forward.recheck", forward.recheck, Duration::ZERO..=24 * HOUR)?;
     }
     Ok(())
 }

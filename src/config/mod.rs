@@ -30,7 +30,7 @@ pub use source::{SourceConfig, SourceData};
 pub use tree::Place;
 pub use units::{Rate, Secret, format_duration, format_size, parse_duration, parse_size};
 
-use crate::protocol::RoomName;
+use crate::protocol::{RoomName, dialect::Dialect};
 use tree::{Kind, Node};
 
 /// The file that is read when none is named and it exists.
@@ -108,6 +108,12 @@ impl Config {
     /// What holds in this room: the first rule that matches.
     pub fn rule_for(&self, room: &RoomName) -> &RoomRule {
         rules::rule_for(&self.rooms, room)
+    }
+
+    /// Whether a source has publishers who emit to all of a namespace, or to all but the members of some rooms.
+    pub fn hears_namespaces(&self) -> bool {
+        let mut dialects = self.sources.iter().filter_map(|source| source.dialect.parse::<Dialect>().ok());
+        dialects.any(Dialect::addresses_namespaces)
     }
 
     /// The effective configuration as TOML, with every secret masked.

@@ -322,6 +322,9 @@ pub struct Forward {
     /// How long an answer holds for the same headers. Default 10s; 0s asks each time.
     #[serde(default = "Forward::default_cache", with = "units::duration")]
     pub cache: Duration,
+    /// Longest time until a connection whose grant has no end is asked about again. Default 10m; 0s never asks again.
+    #[serde(default = "Forward::default_recheck", with = "units::duration")]
+    pub recheck: Duration,
 }
 
 impl Forward {
@@ -335,6 +338,10 @@ impl Forward {
 
     const fn default_cache() -> Duration {
         seconds(10)
+    }
+
+    const fn default_recheck() -> Duration {
+        seconds(600)
     }
 }
 

@@ -214,9 +214,14 @@ fn push_new(targets: &mut SmallVec<[Target; 1]>, target: Target) {
     }
 }
 
+/// The event that one body of `/api/publish` asks for.
+pub fn read_publish(body: &Bytes) -> Result<Publish, ApiError> {
+    parse::<PublishBody<'_>>(body)?.into_order()
+}
+
 /// Hands the event to the bridge at once, so that those of one batch keep their order; the answer comes later.
-fn send(door: &Door, body: Result<PublishBody<'_>, ApiError>) -> LocalBoxFuture<'static, Result<Published, ApiError>> {
-    let sent = body.and_then(PublishBody::into_order).map(|order| door.publish.send(order));
+fn send(door: &Door, order: Result<Publish, ApiError>) -> LocalBoxFuture<'static, Result<Published, ApiError>> {
+    let sent = order.map(|order| door.publish.send(order));
     Box::pin(async move {
         let published = sent?.await.unwrap_or(Err(BrokerError::Unavailable));
         published.map_err(|error| Refusal::from(error).into())
@@ -229,7 +234,7 @@ fn published(published: &Published) -> Value {
 
 async fn publish(caller: Caller, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
     let body = read_body(payload, door.config().http.max_body).await?;
-    let result = send(&door, Ok(parse(&body)?)).await?;
+    let result = send(&door, read_publish(&body)).await?;
     Ok(caller.answer(&published(&result)))
 }
 
@@ -240,8 +245,9 @@ async fn batch(caller: Caller, payload: Payload, door: Data<Door>) -> Result<Htt
         return Err(ApiError::new(ErrorCode::TooLarge, format!("{} events; a batch has at most {MAX_BATCH}", events.len())));
     }
     let sent = events.into_iter().map(|raw| {
-        let body = serde_json::from_str(raw.get());
-        send(&door, body.map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the event is not as expected: {error}"))))
+        let body: Result<PublishBody<'_>, _> = serde_json::from_str(raw.get());
+        let body = body.map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the event is not as expected: {error}")));
+        send(&door, body.and_then(PublishBody::into_order))
     });
     let results = join_all(sent.collect::<Vec<_>>()).await;
     let answers: Vec<Value> = results.iter().map(|result| result.as_ref().map_or_else(ApiError::to_json, published)).collect();

@@ -27,6 +27,7 @@ use crate::{
         lease::{Capacity, Lease, Tally},
         messages::{HistoryExtent, Open, Publish, Reconfigure},
         outbox::OutboxLimits,
+        recovery::Recoveries,
         session::SessionParts,
         sessions::Sessions,
     },
@@ -58,7 +59,7 @@ pub struct Door {
     pub readiness: Arc<Readiness>,
     pub capacity: Capacity,
     addresses: Tally<IpAddr>,
-    users: Tally<UserName>,
+    common: Common,
     arrivals: Arrivals,
     /// The upper half of this node's connection ids.
     pub node: u32,
@@ -66,6 +67,14 @@ pub struct Door {
     /// Connections that polls find by an id.
     pub sessions: Sessions,
     next_connection: AtomicU32,
+}
+
+/// What all connections share, whatever the configuration of the moment.
+struct Common {
+    registry: Addr<RoomRegistry>,
+    keyring: Arc<Keyring>,
+    users: Tally<UserName>,
+    recoveries: Recoveries,
 }
 
 /// What may change while the hub runs.
@@ -149,15 +158,21 @@ impl Drop for Leash {
 impl Door {
     pub fn new(parts: DoorParts) -> Self {
         let DoorParts { config, registry, publish, history, keyring, forward, metrics, readiness, node, conformance } = parts;
+        let common = Common {
+            registry: registry.clone(),
+            keyring: Arc::clone(&keyring),
+            users: Tally::default(),
+            recoveries: Recoveries::new(config.server.max_connections),
+        };
         Self {
             capacity: Capacity::new(config.server.max_connections),
             addresses: Tally::default(),
-            users: Tally::default(),
             arrivals: Arrivals::default(),
             sessions: Sessions::default(),
             anonymous: Arc::new(Identity::anonymous()),
             next_connection: AtomicU32::new(1),
-            policy: ArcSwap::from_pointee(Policy::new(config, forward, &registry, &keyring)),
+            policy: ArcSwap::from_pointee(Policy::new(config, forward, &common)),
+            common,
             registry,
             publish,
             history,
@@ -185,7 +200,7 @@ impl Door {
         self.capacity.set_limit(config.server.max_connections);
         self.arrivals.clear();
         self.registry.do_send(Reconfigure(Arc::clone(&config)));
-        self.policy.store(Arc::new(Policy::new(config, forward, &self.registry, &self.keyring)));
+        self.policy.store(Arc::new(Policy::new(config, forward, &self.common)));
     }
 
     /// Counts a client that got no connection.
@@ -222,7 +237,7 @@ impl Door {
             return Err(too_many("your address"));
         }
         if let Some(user) = &identity.user
-            && !lease.share(&self.users, user.clone(), server.max_connections_per_user)
+            && !lease.share(&self.common.users, user.clone(), server.max_connections_per_user)
         {
             return Err(too_many("this user"));
         }
@@ -261,17 +276,21 @@ impl Door {
 }
 
 impl Policy {
-    fn new(config: Arc<Config>, forward: Option<Arc<ForwardAuth>>, registry: &Addr<RoomRegistry>, keyring: &Arc<Keyring>) -> Self {
+    fn new(config: Arc<Config>, forward: Option<Arc<ForwardAuth>>, common: &Common) -> Self {
         let options = |heartbeat| {
             Arc::new(ConnectionOptions {
-                registry: registry.clone(),
-                keyring: Arc::clone(keyring),
+                registry: common.registry.clone(),
+                keyring: Arc::clone(&common.keyring),
                 heartbeat,
                 stall_limit: stall_limit(&config),
                 messages_per_second: config.http.client_rate.per_second,
                 retry: config.http.sse_retry,
                 drain: config.server.drain,
                 connect_timeout: config.socketio.connect_timeout,
+                recoveries: config.socketio.recovery.then(|| common.recoveries.clone()),
+                hears_namespaces: config.hears_namespaces(),
+                users: common.users.clone(),
+                max_per_user: config.server.max_connections_per_user,
             })
         };
         let ping = config.http.ws_ping;

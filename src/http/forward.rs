@@ -4,10 +4,12 @@
 //! After a deployment thousands return at once, and many tabs share a session. So there is one question at a time for the same
 //! headers however many wait for it, the answer holds for `auth.forward.cache`, and no more than [`MAX_QUESTIONS`] are open. One
 //! instance per process; a question runs as its own task, so that it does not die with the client that happened to cause it.
+//!
+//! A grant without an end is asked about again while its client is connected: who logs out is heard of in the end.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -15,6 +17,7 @@ use actix_web::{
     HttpRequest,
     http::header::{HeaderName, HeaderValue},
 };
+use futures_util::FutureExt;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use tokio::{
     sync::{Semaphore, watch},
@@ -27,7 +30,7 @@ use super::{
     verdict::{Verdict, read},
 };
 use crate::{
-    auth::{AuthError, Identity, unix_now},
+    auth::{AuthError, Identity, Recheck, Standing, unix_now},
     config::Forward,
     protocol::ErrorCode,
 };
@@ -36,15 +39,17 @@ use crate::{
 const MAX_QUESTIONS: usize = 64;
 /// Answers kept. More are not kept, and each client is asked about.
 const MAX_ANSWERS: usize = 50_000;
+/// Fewer answers than this are not searched for those that no longer hold.
+const FIRST_SWEEP: usize = 1_000;
 /// How long a failure holds: short, yet a backend that is down is not asked by every client.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
 
 pub struct ForwardAuth {
     config: Forward,
     names: Vec<HeaderName>,
-    /// Of this process alone: what the headers are remembered by, so that no cookie lies in memory.
+    /// Of this process alone: what the headers are remembered by, so that none can be looked up who is not here.
     digest_key: EncodingKey,
-    answers: Mutex<HashMap<Digest, Entry>>,
+    answers: Mutex<Answers>,
     questions: Semaphore,
 }
 
@@ -55,7 +60,24 @@ enum Entry {
     Answered { verdict: Verdict, until: Instant },
 }
 
+struct Answers {
+    entries: HashMap<Digest, Entry>,
+    /// At so many, those that no longer hold are taken out.
+    sweep_at: usize,
+}
+
+impl Answers {
+    /// Its cost is shared by as many new answers as it looks at.
+    fn sweep(&mut self, now: Instant) {
+        if self.entries.len() >= self.sweep_at {
+            self.entries.retain(|_, entry| !matches!(entry, Entry::Answered { until, .. } if *until <= now));
+            self.sweep_at = (self.entries.len() * 2).clamp(FIRST_SWEEP, MAX_ANSWERS);
+        }
+    }
+}
+
 /// The headers that identify a client.
+#[derive(Clone)]
 pub struct Credentials(Vec<(HeaderName, HeaderValue)>);
 
 impl ForwardAuth {
@@ -68,7 +90,7 @@ impl ForwardAuth {
             config: config.clone(),
             names,
             digest_key: EncodingKey::from_secret(&key),
-            answers: Mutex::default(),
+            answers: Mutex::new(Answers { entries: HashMap::new(), sweep_at: FIRST_SWEEP }),
             questions: Semaphore::new(MAX_QUESTIONS),
         })
     }
@@ -76,8 +98,9 @@ impl ForwardAuth {
     /// What the request brings; `None` if it has none of the headers, and then there is nothing to ask.
     pub fn credentials(&self, request: &HttpRequest) -> Option<Credentials> {
         let of_name = |name: &HeaderName| {
-            let values = request.headers().get_all(name).cloned();
-            values.map(|value| (name.clone(), value)).collect::<Vec<_>>()
+            let values = request.headers().get_all(name);
+            // Not a part of the request's buffer: they may outlive it by hours.
+            values.filter_map(|value| Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?))).collect::<Vec<_>>()
         };
         let found: Vec<_> = self.names.iter().flat_map(of_name).collect();
         (!found.is_empty()).then_some(Credentials(found))
@@ -103,10 +126,11 @@ impl ForwardAuth {
             Err(Some(waiting)) => waiting,
             Err(None) => {
                 let (sender, waiting) = watch::channel(None);
-                self.lock().insert(digest.clone(), Entry::Asking(waiting.clone()));
+                self.lock().entries.insert(digest.clone(), Entry::Asking(waiting.clone()));
                 let this = Arc::clone(self);
                 actix_web::rt::spawn(async move {
-                    let verdict = this.question(credentials).await;
+                    let verdict = this.question(&credentials).await;
+                    let verdict = this.with_recheck(verdict, credentials);
                     this.remember(digest, &verdict);
                     sender.send_replace(Some(verdict));
                 });
@@ -117,9 +141,20 @@ impl ForwardAuth {
         answered.map_or(Verdict::Unavailable, |verdict| verdict.clone().unwrap_or(Verdict::Unavailable))
     }
 
+    /// A grant that the application did not limit is asked about again.
+    fn with_recheck(self: &Arc<Self>, verdict: Verdict, credentials: Credentials) -> Verdict {
+        let identity = match &verdict {
+            Verdict::Granted(identity) if identity.expires_at.is_none() && !self.config.recheck.is_zero() => Identity::clone(identity),
+            _ => return verdict,
+        };
+        let this = Arc::downgrade(self);
+        let recheck = Recheck::new(spread(self.config.recheck), move || stands(Weak::clone(&this), credentials.clone()).boxed_local());
+        Verdict::Granted(Arc::new(Identity { recheck: Some(recheck), ..identity }))
+    }
+
     /// What is known, else what to wait for, else nothing.
     fn answer_or_wait(&self, digest: &Digest) -> Result<Verdict, Option<watch::Receiver<Option<Verdict>>>> {
-        match self.lock().get(digest) {
+        match self.lock().entries.get(digest) {
             Some(Entry::Answered { verdict, until }) if *until > Instant::now() => Ok(verdict.clone()),
             // Its task may have died with its thread.
             Some(Entry::Asking(waiting)) if waiting.has_changed().is_ok() => Err(Some(waiting.clone())),
@@ -137,12 +172,12 @@ impl ForwardAuth {
         crypto::sign(&message, &self.digest_key, Algorithm::HS256).ok()
     }
 
-    async fn question(&self, Credentials(headers): Credentials) -> Verdict {
+    async fn question(&self, Credentials(headers): &Credentials) -> Verdict {
         let deadline = Instant::now() + self.config.timeout;
         let asked = async {
             // The semaphore is never closed.
             let _permit = self.questions.acquire().await;
-            client::get(&self.config.url, &headers, deadline.saturating_duration_since(Instant::now())).await
+            client::get(&self.config.url, headers, deadline.saturating_duration_since(Instant::now())).await
         };
         let answer = timeout_at(deadline, asked).await.unwrap_or(Err(FetchError::TimedOut(self.config.timeout)));
         match answer.map_err(|error| error.to_string()).and_then(|answer| read(&answer)) {
@@ -158,17 +193,32 @@ impl ForwardAuth {
         let holds = if matches!(verdict, Verdict::Unavailable) { self.config.cache.min(FAILURE_HOLDS) } else { self.config.cache };
         let mut answers = self.lock();
         let now = Instant::now();
-        if answers.len() >= MAX_ANSWERS {
-            answers.retain(|_, entry| !matches!(entry, Entry::Answered { until, .. } if *until <= now));
-        }
-        if holds.is_zero() || answers.len() > MAX_ANSWERS {
-            answers.remove(&digest);
+        answers.sweep(now);
+        if holds.is_zero() || answers.entries.len() > MAX_ANSWERS {
+            answers.entries.remove(&digest);
         } else {
-            answers.insert(digest, Entry::Answered { verdict: verdict.clone(), until: now + holds });
+            answers.entries.insert(digest, Entry::Answered { verdict: verdict.clone(), until: now + holds });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Answers> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the application says of a client that is connected. Another configuration has taken its place: it asks about who
+/// comes from now on, and those who are here stay.
+async fn stands(forward: Weak<ForwardAuth>, credentials: Credentials) -> Standing {
+    let Some(forward) = forward.upgrade() else { return Standing::Unknown };
+    match forward.ask(credentials).await {
+        Verdict::Granted(identity) => Standing::Granted(identity),
+        Verdict::Unauthorized | Verdict::Forbidden => Standing::Denied,
+        Verdict::Unavailable => Standing::Unknown,
+    }
+}
+
+/// A time in the second half of this span: who came at once after a restart is not asked about at once.
+fn spread(span: Duration) -> Duration {
+    let share = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
+    span.mul_f64(0.5 + share / 2.0)
 }

@@ -1,12 +1,12 @@
-//! Fetches the JWKS document behind an address: at start, and when a token names a key that is not known. The rest of the time
-//! the keys stay as they are, also when a fetch fails.
+//! Reads the JWKS document, from its address or file: at start, on SIGHUP, and when a token names a key that is not known. The
+//! rest of the time the keys stay as they are, also when reading fails.
 
 use std::{sync::Arc, time::Duration};
 
 use actix_web::http::StatusCode;
 
 use super::client;
-use crate::auth::Keyring;
+use crate::{auth::Keyring, config::JwksLocation};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between attempts while there are no keys at all.
@@ -17,13 +17,17 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 pub async fn keep(keyring: Arc<Keyring>) {
     let mut retry = FIRST_RETRY;
     loop {
-        let Some(url) = keyring.jwks_url() else {
-            keyring.wanted().await;
-            continue;
+        let read = match keyring.jwks() {
+            None => {
+                keyring.wanted().await;
+                continue;
+            }
+            Some(JwksLocation::File(_)) => keyring.reread().map_err(|error| error.to_string()),
+            Some(JwksLocation::Url(url)) => fetch(&url, &keyring).await.map_err(|error| format!("{url}: {error}")),
         };
-        match fetch(&url, &keyring).await {
+        match read {
             Ok(()) => retry = FIRST_RETRY,
-            Err(error) => log::warn!("auth.jwt.jwks: {url}: {error}"),
+            Err(error) => log::warn!("auth.jwt.jwks: {error}"),
         }
         keyring.note_fetch();
         if keyring.has_keys() {

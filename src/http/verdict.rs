@@ -44,6 +44,8 @@ pub fn read(answer: &Answer) -> Result<Verdict, String> {
         StatusCode::UNAUTHORIZED => return Ok(Verdict::Unauthorized),
         StatusCode::FORBIDDEN => return Ok(Verdict::Forbidden),
         status if status.is_redirection() => return Err(format!("status {status}: answer 401 where a page would lead to the login")),
+        // Django's word for a Host that is not in ALLOWED_HOSTS.
+        StatusCode::BAD_REQUEST => return Err("status 400: does the application know the host of auth.forward.url as its own?".to_owned()),
         status => return Err(format!("status {status}")),
     }
     let body = answer.body.trim_ascii();
@@ -63,6 +65,7 @@ fn read_body(body: &[u8]) -> Result<Identity, String> {
         publish: publish.map(|list| patterns(list.iter().map(String::as_str))).transpose()?,
         // `as` saturates: what lies before 1970 is 0, and has ended.
         expires_at: expires_at.map(|seconds| seconds as u64),
+        recheck: None,
     })
 }
 
@@ -107,7 +110,7 @@ mod tests {
     fn granted(user: Option<&str>, join: Option<&[&str]>, publish: Option<&[&str]>, expires_at: Option<u64>) -> Result<Verdict, String> {
         let list = |list: &[&str]| list.iter().map(|text| text.parse().expect("a pattern")).collect();
         let user = user.map(|name| name.parse().expect("a name"));
-        Ok(Verdict::Granted(Arc::new(Identity { user, join: join.map(list), publish: publish.map(list), expires_at })))
+        Ok(Verdict::Granted(Arc::new(Identity { user, join: join.map(list), publish: publish.map(list), expires_at, recheck: None })))
     }
 
     #[test]
@@ -137,6 +140,7 @@ mod tests {
         assert_eq!(verdict(403, &[], ""), Ok(Verdict::Forbidden));
         for (status, headers, body) in [
             (500, &[][..], ""),
+            (400, &[], ""),
             (302, &[], ""),
             (201, &[("x-user", "alice")], ""),
             (404, &[], ""),

@@ -64,6 +64,11 @@ impl CloseReason {
         }
     }
 
+    /// Whether the client is welcome to connect again, as it is.
+    pub const fn invites_back(self) -> bool {
+        matches!(self, Self::GoingAway | Self::Draining | Self::SlowConsumer | Self::TimedOut)
+    }
+
     /// Every reason, for tables and metrics.
     pub const ALL: [Self; 12] = [
         Self::Gone,

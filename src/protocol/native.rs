@@ -31,6 +31,7 @@ pub fn event_frame(publication: &Publication) -> Bytes {
         match &publication.target {
             Target::Room(room) => put_field(out, r#""room":"#, room.as_str()),
             Target::User(_) => out.extend_from_slice(br#""user":true"#),
+            Target::Namespace(namespace) => put_field(out, r#""namespace":"#, namespace.as_str()),
         }
         put_field(out, r#","event":"#, publication.event.name.as_str());
         put_arguments(out, &arguments);

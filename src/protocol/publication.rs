@@ -21,6 +21,8 @@ use super::{
 pub enum Target {
     Room(RoomName),
     User(UserName),
+    /// Everyone on Socket.IO in this namespace.
+    Namespace(socketio::Namespace),
 }
 
 impl From<RoomName> for Target {
@@ -32,6 +34,12 @@ impl From<RoomName> for Target {
 impl From<UserName> for Target {
     fn from(user: UserName) -> Self {
         Self::User(user)
+    }
+}
+
+impl From<socketio::Namespace> for Target {
+    fn from(namespace: socketio::Namespace) -> Self {
+        Self::Namespace(namespace)
     }
 }
 
@@ -48,10 +56,17 @@ pub enum Encoding {
         carrier: Carrier,
         /// The namespace is so many leading bytes of the room's name: none for the root.
         namespace_length: u8,
+        /// Each event ends with one argument more: the id to resume by, or null.
+        shows_ids: bool,
     },
 }
 
 impl Encoding {
+    /// Its ids say where a stream of many rooms stands, and not one room alone.
+    pub const fn has_stream_ids(self) -> bool {
+        matches!(self, Self::Sse | Self::SocketIo { shows_ids: true, .. })
+    }
+
     /// Another carrier for Socket.IO; the other wires have but one.
     pub fn change_carrier(&mut self, new: Carrier) {
         if let Self::SocketIo { carrier, .. } = self {
@@ -69,7 +84,7 @@ pub struct Publication {
     pub point: Option<Point>,
     /// The id that a client shows to resume after this event, where its stream has no other room with history.
     pub resume_id: Option<Box<str>>,
-    /// Connections that are not to get it: the publisher's choice.
+    /// Connections that are not to get it, in order: the publisher's choice.
     pub except: SmallVec<[ConnectionId; 1]>,
     /// Equal on the publications of one event that was addressed to several rooms or users, so that a connection in two of
     /// them takes it once.
@@ -97,6 +112,17 @@ impl Publication {
         self.resume_id = Some(point.id());
     }
 
+    /// Leaves these connections out.
+    pub fn leave_out(&mut self, connections: impl Iterator<Item = ConnectionId>) {
+        self.except = connections.collect();
+        self.except.sort_unstable();
+    }
+
+    /// Whether a connection is left out. Those of whole rooms may be many.
+    pub fn excepts(&self, connection: ConnectionId) -> bool {
+        self.except.binary_search(&connection).is_ok()
+    }
+
     /// True where every connection of an encoding gets it, and gets the same bytes.
     pub fn is_for_all(&self) -> bool {
         self.except.is_empty() && self.duplicate_key.is_none()
@@ -108,14 +134,24 @@ impl Publication {
         if let Some((_, bytes)) = encoded.iter().find(|(known, _)| *known == encoding) {
             return bytes.clone();
         }
-        let bytes = match encoding {
-            Encoding::Sse => sse::event_block(self),
-            Encoding::WebSocket => native::event_frame(self),
-            Encoding::SocketIo { revision, carrier, namespace_length } => {
-                socketio::encode::event_bytes(self, Spelling { revision, carrier }, namespace_length)
-            }
-        };
+        let bytes = self.encode(encoding, self.resume_id.as_deref());
         encoded.push((encoding, bytes.clone()));
         bytes
+    }
+
+    /// The bytes for the one connection whose stream has this id.
+    pub fn bytes_under(&self, encoding: Encoding, id: &str) -> Bytes {
+        self.encode(encoding, Some(id))
+    }
+
+    fn encode(&self, encoding: Encoding, id: Option<&str>) -> Bytes {
+        match encoding {
+            Encoding::Sse => sse::event_block(self, id),
+            Encoding::WebSocket => native::event_frame(self),
+            Encoding::SocketIo { revision, carrier, namespace_length, shows_ids } => {
+                let last = shows_ids.then(|| socketio::encode::id_argument(id));
+                socketio::encode::event_bytes(self, Spelling { revision, carrier }, namespace_length, last)
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     publication::Encoding,
     socketio::{Namespace, Revision},
     socketio_echo, socketio_legacy,
-    socketio_session::{ConnectRequest, Limits, Received as SessionReceived, Session, SessionError},
+    socketio_session::{ConnectRequest, Departure, Limits, Received as SessionReceived, Session, SessionError, Terms},
     websocket::{self, Decoder, Message},
     wire::Received,
 };
@@ -163,7 +163,7 @@ impl SocketIoWire {
                 out.extend(outcome.packets.into_iter().map(Received::Answer));
                 out.extend(outcome.commands.into_iter().map(Received::Command));
             }
-            Ok(SessionReceived::Left(commands)) => out.extend(commands.into_iter().map(Received::Due)),
+            Ok(SessionReceived::Left(departure)) => depart(departure, out),
             Ok(SessionReceived::Closed) => out.push(Received::Close(CloseReason::Gone, Some(self.parting(CloseReason::Gone)))),
         }
     }
@@ -188,14 +188,34 @@ impl SocketIoWire {
     // ---- what it is told -----------------------------------------------------------------------------------------------
 
     /// Connects a namespace that asked for it.
-    pub fn accept(&mut self, request: &ConnectRequest, sid: &str) -> SmallVec<[Bytes; 2]> {
-        let accepted = self.session.accept(&request.namespace, sid);
+    pub fn accept(&mut self, request: &ConnectRequest, sid: &str, terms: Terms) -> SmallVec<[Bytes; 2]> {
+        let accepted = self.session.accept(&request.namespace, sid, terms);
         let is_accepted = accepted.is_some();
         let mut packets: SmallVec<[Bytes; 2]> = accepted.into_iter().collect();
         if is_accepted && self.manner == Manner::SocketEcho {
             packets.push(socketio_echo::greeting(self.session.spelling(), request));
         }
         packets
+    }
+
+    /// What the client said on a namespace before that was accepted.
+    pub fn catch_up(&mut self, namespace: &Namespace, out: &mut Vec<Received>) {
+        while let Some(received) = self.session.next_early(namespace) {
+            self.act(Ok(received), out);
+        }
+    }
+
+    /// The application disconnects a namespace.
+    pub fn quit(&mut self, namespace: &Namespace, out: &mut Vec<Received>) {
+        if let Some((packet, departure)) = self.session.quit(namespace) {
+            depart(departure, out);
+            out.push(Received::Answer(packet));
+        }
+    }
+
+    /// A namespace is in a room again.
+    pub fn restore(&mut self, namespace: &Namespace, room: &RoomName) {
+        self.session.restore(namespace, room);
     }
 
     pub fn refuse(&mut self, namespace: &Namespace, message: &str, data: Option<&serde_json::Value>) -> Option<Bytes> {
@@ -244,6 +264,11 @@ impl SocketIoWire {
             Revision::V1 => |bytes| framed(bytes, socketio_legacy::frames),
         }
     }
+}
+
+fn depart(Departure { namespace, leaves }: Departure, out: &mut Vec<Received>) {
+    out.extend(leaves.into_iter().map(Received::Due));
+    out.extend(namespace.map(Received::NamespaceLeft));
 }
 
 /// A frame's first byte has the FIN bit and an opcode. A unit starts with a digit or a letter, or in protocol 1 with the

@@ -9,6 +9,7 @@ use super::{
     dialect::{Address, DataShape, DecodeError, Delivery, Dialect, Emit, Options},
     names::RoomName,
     publication::Target,
+    socketio::Namespace,
     template::{Match, Template, TemplateError},
 };
 
@@ -107,14 +108,6 @@ pub enum Standing {
     Pattern(Arc<str>),
 }
 
-/// Whom an event is for, the source's part included.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    Target(Target),
-    /// Everyone on Socket.IO in this namespace.
-    Namespace(Box<str>),
-}
-
 /// What a source made of a message.
 #[derive(Debug)]
 pub struct Decoded {
@@ -122,7 +115,7 @@ pub struct Decoded {
     pub source: usize,
     /// The source's name in metrics and logs.
     pub label: Arc<str>,
-    pub deliveries: Result<Vec<Delivery<Destination>>, DecodeError>,
+    pub deliveries: Result<Vec<Delivery<Target>>, DecodeError>,
 }
 
 /// All sources, in the order of the configuration.
@@ -192,15 +185,16 @@ impl Sources {
 
 /// Puts the channel's target where a payload left it to the channel. [`Source::new`] sees to it that there is one whenever a
 /// dialect does.
-fn resolve(delivery: Delivery, target: Option<&Target>) -> Option<Delivery<Destination>> {
+fn resolve(delivery: Delivery, target: Option<&Target>) -> Option<Delivery<Target>> {
     let Emit { to, event, except, except_rooms, duplicate_key } = match delivery {
         Delivery::Emit(emit) => emit,
         Delivery::Control(control) => return Some(Delivery::Control(control)),
     };
     let to = match to {
-        Address::Channel => Destination::Target(target?.clone()),
-        Address::Room(room) => Destination::Target(Target::Room(room)),
-        Address::Namespace(namespace) => Destination::Namespace(namespace),
+        Address::Channel => target?.clone(),
+        Address::Room(room) => Target::Room(room),
+        // A longer one than clients may have has nobody in it.
+        Address::Namespace(namespace) => Target::Namespace(Namespace::parse(&namespace).ok()?),
     };
     Some(Delivery::Emit(Emit { to, event, except, except_rooms, duplicate_key }))
 }

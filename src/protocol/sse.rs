@@ -27,13 +27,8 @@ static PADDING: [u8; 2050] = {
     line
 };
 
-/// One event as a block of the stream.
-pub fn event_block(publication: &Publication) -> Bytes {
-    event_block_under(publication.resume_id.as_deref(), publication)
-}
-
-/// One event under the id of a stream with several rooms, which only that stream has.
-pub fn event_block_under(id: Option<&str>, publication: &Publication) -> Bytes {
+/// One event as a block of the stream, with the id to resume by.
+pub fn event_block(publication: &Publication, id: Option<&str>) -> Bytes {
     let event = &*publication.event;
     let name = (!event.name.is_default()).then(|| event.name.as_str());
     block(id, name, &data(event))

@@ -12,8 +12,8 @@ use super::{
     names::RoomName,
     native,
     notice::Notice,
-    publication::Encoding,
-    socketio::Spelling,
+    publication::{Encoding, Target},
+    socketio::{Namespace, Spelling, encode::id_argument},
     socketio_session::ConnectRequest,
     socketio_wire::SocketIoWire,
     sse,
@@ -58,6 +58,8 @@ pub enum Received {
     Due(Command),
     /// A Socket.IO client wants to connect a namespace: decide.
     Namespace(ConnectRequest),
+    /// It has left one.
+    NamespaceLeft(Namespace),
     /// To be sent back as it is: a pong, an error.
     Answer(Bytes),
     /// The conversation is over; these bytes, if any, are the last.
@@ -111,7 +113,7 @@ impl Wire {
         match self {
             Self::Sse => Some(Encoding::Sse),
             Self::WebSocket { .. } | Self::Echo { .. } => Some(Encoding::WebSocket),
-            Self::SocketIo(wire) => wire.session().is_connected("/").then(|| wire.session().user_encoding()),
+            Self::SocketIo(wire) => wire.session().user_encoding(),
         }
     }
 
@@ -217,21 +219,38 @@ fn refuse(refused: native::Refused, malformed: &mut u8) -> Received {
 }
 
 impl Encoding {
+    /// The hub's word about a room, a user or a namespace to every client of this encoding there, if it has one for it.
+    pub fn reply_in(self, target: &Target, reply: &Reply) -> Option<Bytes> {
+        match (self, target) {
+            (Self::SocketIo { revision, carrier, .. }, Target::Namespace(namespace)) => {
+                let notice = Notice::of(reply)?;
+                let spelling = Spelling { revision, carrier };
+                Some(spelling.event(&namespace.as_str()[1..], notice.event_name(), &[notice.to_json()]))
+            }
+            _ => self.reply(reply),
+        }
+    }
+
     /// The hub's word to every client of this encoding, if it has one for it.
     pub fn reply(self, reply: &Reply) -> Option<Bytes> {
         match self {
             Self::Sse => sse::reply(reply),
             Self::WebSocket => Some(native::reply_frame(reply)),
-            Self::SocketIo { revision, carrier, namespace_length } => {
+            Self::SocketIo { revision, carrier, namespace_length, shows_ids } => {
                 let (namespace, reply) = seen_from_namespace(reply, usize::from(namespace_length));
+                let spelling = Spelling { revision, carrier };
+                if let Reply::Joined { room, id, .. } = &reply {
+                    let last = shows_ids.then(|| id_argument(id.as_deref()));
+                    return Some(spelling.moved(&namespace, "joined", room.as_str(), last));
+                }
                 let notice = Notice::of(&reply)?;
-                Some(Spelling { revision, carrier }.event(&namespace, notice.event_name(), &[notice.to_json()]))
+                Some(spelling.event(&namespace, notice.event_name(), &[notice.to_json()]))
             }
         }
     }
 }
 
-/// The namespace that leads the room's name, and the notice with the room as that namespace's clients call it.
+/// The namespace that leads the room's name, and the word with the room as that namespace's clients call it.
 fn seen_from_namespace(reply: &Reply, length: usize) -> (String, Reply) {
     let split = |room: &RoomName| {
         let (namespace, rest) = room.as_str().split_at_checked(length)?;
@@ -241,7 +260,7 @@ fn seen_from_namespace(reply: &Reply, length: usize) -> (String, Reply) {
     let mut reply = reply.clone();
     let room = match &mut reply {
         Reply::Gap { rooms, .. } => rooms.first_mut(),
-        Reply::Presence { room, .. } => Some(room),
+        Reply::Presence { room, .. } | Reply::Joined { room, .. } => Some(room),
         _ => None,
     };
     match room.and_then(|room| split(room).map(|(namespace, client_room)| (namespace, std::mem::replace(room, client_room)))) {

@@ -8,7 +8,7 @@ use callboard::{
     actors::{
         Connection, Outbox,
         connection::{ConnectionOptions, ConnectionParts},
-        lease::Capacity,
+        lease::{Capacity, Tally},
         messages::{Attach, Open, Wish},
         outbox::Incoming,
     },
@@ -49,6 +49,10 @@ fn options(house: &House) -> Arc<ConnectionOptions> {
         retry: Duration::from_secs(3),
         drain: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(45),
+        recoveries: None,
+        hears_namespaces: false,
+        users: Tally::default(),
+        max_per_user: 0,
     })
 }
 

@@ -10,7 +10,7 @@ use callboard::{
 };
 use serde_json::{Value, json};
 
-use super::support::{Answering, Guest, House, config, drain_json, frame, joined, named, pass, room, settle, user};
+use super::support::{Answering, Guest, House, config, drain_json, frame, joined, joining, named, pass, room, settle, user};
 
 const RULES: &str = "[http]\nmax_rooms_per_connection = 3\n[[room]]\nmatch = \"demo*\"\npresence = true\n[[room]]\nmatch = \"*\"\n";
 /// Longer than announcements are gathered.
@@ -78,6 +78,20 @@ async fn members_are_told_of_each_other_and_other_nodes_too() {
     assert_eq!(notices(&alice), [presence(&[], &["bob"])]);
     let changes: Vec<Value> = told(&house, NodeChannel::Presence).into_iter().map(|said| said["rooms"][0]["users"].clone()).collect();
     assert_eq!(changes, [json!([["alice", 1]]), json!([["bob", 1]]), json!([["bob", 0]])]);
+}
+
+#[actix::test]
+async fn who_is_let_in_late_is_present_only_then_and_hears_of_itself() {
+    let house = house();
+    let alice = house.connect(1, named("alice")).await;
+    house.answer(Answering::Later);
+    let answer = actix::spawn(house.registry.send(joining(&alice, "demo")));
+    pass(SOON).await;
+    assert_eq!(members(&house, "demo").await, RoomMembers::default());
+    house.answer_waiting(Ok(())).await;
+    answer.await.expect("a task").expect("a registry").expect("a member");
+    pass(SOON).await;
+    assert_eq!(notices(&alice), [presence(&["alice"], &[])]);
 }
 
 #[actix::test]

@@ -12,11 +12,17 @@ use callboard::{
         Outbox, Room,
         fan_out::SLICE,
         group::{Group, GroupOptions},
-        messages::{AddMember, ChangeCarrier, Feed, Hold, Release, RemoveMember},
+        messages::{AddMember, ChangeCarrier, Feed, Greeting, Hold, Release, RemoveMember},
     },
     config::Overflow,
     metrics::{DropReason, Metrics},
-    protocol::{Encoding, engineio::Carrier, socketio::Revision, wire::WireName},
+    protocol::{
+        Encoding, Position, Reference,
+        engineio::Carrier,
+        resume::{Point, ResumeKey},
+        socketio::Revision,
+        wire::WireName,
+    },
 };
 use serde_json::{Value, json};
 
@@ -50,7 +56,7 @@ impl Hosted {
     }
 
     async fn join(&self, number: u32, outbox: &Arc<Outbox>, encoding: Encoding) {
-        let order = AddMember { connection: id(number), encoding, outbox: Arc::clone(outbox), greeting: None };
+        let order = AddMember { connection: id(number), encoding, outbox: Arc::clone(outbox), greeting: None, answer: None };
         self.group.send(order).await.expect("a group");
     }
 
@@ -65,7 +71,7 @@ impl Hosted {
     }
 
     async fn leave(&self, number: u32) {
-        self.group.send(RemoveMember { connection: id(number), farewell: None }).await.expect("a group");
+        self.group.send(RemoveMember { connection: id(number), farewell: None, unsaid: None }).await.expect("a group");
     }
 
     fn publish(&self, data: impl Into<Value>) {
@@ -191,8 +197,8 @@ async fn who_comes_or_goes_during_a_long_fan_out_disturbs_nobody_else() {
     assert_eq!(last.queued_events(), 0, "the fan-out is under way");
     // Already served, about to be served, and new.
     let late = outbox(256, WireName::WebSocket, &hosted.metrics);
-    let leave = |number| RemoveMember { connection: id(number), farewell: Some(frame("bye")) };
-    let add = AddMember { connection: id(count), encoding: Encoding::WebSocket, outbox: Arc::clone(&late), greeting: None };
+    let leave = |number| RemoveMember { connection: id(number), farewell: Some(frame("bye")), unsaid: None };
+    let add = AddMember { connection: id(count), encoding: Encoding::WebSocket, outbox: Arc::clone(&late), greeting: None, answer: None };
     for order in [leave(0), leave(count - 1), leave(count / 2)] {
         hosted.group.try_send(order).expect("a place");
     }
@@ -335,19 +341,19 @@ async fn a_group_ends_when_nobody_has_its_address() {
 async fn a_greeting_precedes_the_first_event_and_a_farewell_follows_the_last() {
     let hosted = Hosted::new(8).await;
     let member = outbox(256, WireName::WebSocket, &hosted.metrics);
-    let greeting = Some(frame("{\"type\":\"hello\"}"));
+    let greeting = Some(Greeting { room: room("r"), reference: Reference::default() });
     hosted.publish("before");
     hosted.served().await;
-    let add = AddMember { connection: id(1), encoding: Encoding::WebSocket, outbox: Arc::clone(&member), greeting };
+    let add = AddMember { connection: id(1), encoding: Encoding::WebSocket, outbox: Arc::clone(&member), greeting, answer: None };
     hosted.group.send(add).await.expect("a group");
     hosted.publish("between");
     hosted.served().await;
-    let remove = RemoveMember { connection: id(1), farewell: Some(frame("{\"type\":\"bye\"}")) };
+    let remove = RemoveMember { connection: id(1), farewell: Some(frame("{\"type\":\"bye\"}")), unsaid: None };
     hosted.group.send(remove).await.expect("a group");
     hosted.publish("after");
     hosted.served().await;
     let seen: Vec<Value> = drain_json(&member).into_iter().map(|message| message.get("data").unwrap_or(&message["type"]).clone()).collect();
-    assert_eq!(seen, [json!("hello"), json!("between"), json!("bye")]);
+    assert_eq!(seen, [json!("joined"), json!("between"), json!("bye")]);
 }
 
 #[actix::test]
@@ -368,17 +374,56 @@ async fn members_who_leave_are_gone_and_the_others_stay() {
 async fn a_held_member_that_moves_to_a_web_socket_gets_what_it_missed_and_what_was_kept_as_frames() {
     let hosted = Hosted::new(8).await;
     let member = outbox(8, WireName::SocketIo, &hosted.metrics);
-    let encoding = Encoding::SocketIo { revision: Revision::V5, carrier: Carrier::Polling, namespace_length: 0 };
+    let encoding = Encoding::SocketIo { revision: Revision::V5, carrier: Carrier::Polling, namespace_length: 0, shows_ids: false };
     hosted.group.send(Hold { connection: id(1), encoding, outbox: Arc::clone(&member) }).await.expect("a group");
     hosted.publish(2);
     hosted.served().await;
     assert_eq!(member.queued_events(), 0, "it is kept for it");
     hosted.group.send(ChangeCarrier { connection: id(1), carrier: Carrier::WebSocket }).await.expect("a group");
     let missed = vec![Arc::new(publication(room("r"), 1))];
-    let release = Release { connection: id(1), greeting: None, missed, after: None, is_ahead: false, positions: None };
+    let release = Release {
+        connection: id(1),
+        greeting: None,
+        stands: None,
+        missed,
+        after: None,
+        is_ahead: false,
+        is_resumed: true,
+        positions: None,
+        answer: None,
+    };
     hosted.group.send(release).await.expect("a group");
     hosted.publish(3);
     hosted.served().await;
     let expected: Vec<u8> = (1..=3).flat_map(|number| frame(&format!(r#"42["e",{number}]"#))).collect();
     assert_eq!(drain(&member), expected);
+}
+
+/// Other nodes had numbered what this one could not yet, and so the replay has it.
+#[actix::test]
+async fn what_was_kept_before_the_room_had_numbers_here_does_not_come_again_behind_the_replay() {
+    let hosted = Hosted::new(8).await;
+    let member = outbox(8, WireName::WebSocket, &hosted.metrics);
+    let encoding = Encoding::WebSocket;
+    hosted.group.send(Hold { connection: id(1), encoding, outbox: Arc::clone(&member) }).await.expect("a group");
+    hosted.publish(2);
+    hosted.served().await;
+    let missed = [1, 2].map(|number| Arc::new(publication(room("r"), number))).to_vec();
+    let key = ResumeKey::new([0; 16]);
+    let after = Point { room: key.room(&room("r")), position: Position { marker_ms: 1, count: 0 }, key };
+    let release = Release {
+        connection: id(1),
+        greeting: None,
+        stands: None,
+        missed,
+        after: Some(after),
+        is_ahead: false,
+        is_resumed: true,
+        positions: None,
+        answer: None,
+    };
+    hosted.group.send(release).await.expect("a group");
+    hosted.publish(3);
+    hosted.served().await;
+    assert_eq!(drain_data(&member), [1, 2, 3]);
 }

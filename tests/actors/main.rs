@@ -6,6 +6,7 @@ mod gossip;
 mod group;
 mod line;
 mod outbox;
+mod overflow;
 mod presence;
 mod pulse;
 mod registry;

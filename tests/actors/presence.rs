@@ -282,6 +282,29 @@ fn two_sides_of_a_split_lose_each_other_and_converge_when_it_is_over() {
     assert_eq!(nodes.members(), (vec![("alice".into(), 1), ("carol".into(), 1)], 1));
 }
 
+/// The broker itself is away: each node is deaf, and nobody has left.
+#[test]
+fn an_outage_of_the_broker_is_no_leave_however_long_and_leaves_no_ghost() {
+    let mut nodes = Nodes::new(3);
+    ["alice", "bob", "carol"].into_iter().enumerate().for_each(|(index, name)| nodes.enter(index, name));
+    nodes.enter(1, "dave");
+    nodes.pass(soon());
+    nodes.nodes.iter_mut().for_each(|node| (node.is_connected, _) = (false, node.presence.cut_off()));
+    nodes.told(0);
+    nodes.pass(Duration::from_secs(60));
+    assert_eq!(nodes.members().0.len(), 4, "all are still shown");
+    nodes.exit(1, "dave");
+    nodes.kill(2);
+    nodes.pass(Duration::from_secs(60));
+    assert_eq!(nodes.told(0), [""; 0]);
+    (0..2).for_each(|index| nodes.connect(index));
+    nodes.pass(Duration::from_secs(3));
+    assert_eq!(nodes.told(0), ["-dave"], "who left meanwhile has left");
+    nodes.pass(SILENCE);
+    assert_eq!(nodes.told(0), ["-carol"], "whose node died meanwhile is gone, and nobody else");
+    assert_eq!(nodes.members().0, [("alice".to_owned(), 1), ("bob".to_owned(), 1)]);
+}
+
 #[test]
 fn a_split_shorter_than_the_silence_is_no_leave_and_what_was_missed_is_mended() {
     let mut nodes = Nodes::new(2);

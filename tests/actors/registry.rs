@@ -405,8 +405,8 @@ async fn a_registry_that_panics_cuts_its_lifeline() {
     let guest = house.connect(1, Identity::anonymous()).await;
     house.join(&guest, "r").await.expect("a member");
     // No list of places reaches to this worker.
-    let impossible = Worker { index: usize::MAX, arbiter: Arbiter::current(), pulse: Worker::current().pulse.clone() };
-    let (_, connect) = house.guest(2, named("alice"), Arc::new(impossible));
+    let impossible = Arc::new(Worker { index: usize::MAX, arbiter: Arbiter::current(), pulse: Worker::current().pulse.clone() });
+    let (_, connect) = house.guest(2, named("alice"), impossible);
     assert!(house.registry.send(connect).await.is_err());
     assert_eq!(patiently(watch.cut()).await, "registry");
 }

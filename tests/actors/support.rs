@@ -14,9 +14,10 @@ use bytes::Bytes;
 use callboard::{
     actors::{
         Outbox, RoomRegistry,
+        attendance::Attendance,
         messages::{
-            BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Refusal, Replay, Replayed, Subscribe, TellNodes,
-            Unsubscribe,
+            BrokerError, Connect, Deliver, Feed, Greeting, Join, Publish, Published, Reconfigure, Refusal, Replay, Replayed, Subscribe,
+            TellNodes, Unsubscribe,
         },
         outbox::{Notice, OutboxLimits},
         receipt::Receipt,
@@ -339,6 +340,12 @@ impl Handler<Replay> for ProbeBridge {
     }
 }
 
+impl Handler<Reconfigure> for ProbeBridge {
+    type Result = ();
+
+    fn handle(&mut self, _: Reconfigure, _: &mut Context<Self>) {}
+}
+
 pub fn refused() -> BrokerError {
     BrokerError::Refused("NOPERM".into())
 }
@@ -383,11 +390,13 @@ impl House {
                 unsubscribe: bridge.clone().recipient(),
                 publish: bridge.clone().recipient(),
                 tell_nodes: bridge.clone().recipient(),
-                replay: bridge.recipient(),
+                replay: bridge.clone().recipient(),
+                reconfigure: bridge.recipient(),
             },
             node: 1,
             metrics: metrics.clone(),
             lifeline,
+            attendance: Attendance::default(),
         };
         Self { registry: RoomRegistry::new(parts).start(), metrics, answering, seen }
     }
@@ -444,8 +453,7 @@ impl House {
 }
 
 pub fn joining(guest: &Guest, name: &str) -> Join {
-    let greeting = Encoding::WebSocket.reply(&Reply::Joined { room: room(name), id: None, reference: Default::default() });
-    let greeting = greeting.map(Greeting::Ready);
+    let greeting = Some(Greeting { room: room(name), reference: Default::default() });
     Join { connection: guest.id, room: room(name), encoding: Encoding::WebSocket, since: None, greeting, is_granted: false }
 }
 

@@ -5,12 +5,15 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use callboard::{
-    actors::messages::{BridgeRestored, BridgeUp, BrokerError, NodeSaid, TellNodes},
+    actors::{
+        attendance::Attendance,
+        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, NodeSaid, Steer, TellNodes},
+    },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
         link::Link,
         memory::MemoryBus,
-        redis::{Connector, LinkParts, RedisLink},
+        redis::{Connector, LinkParts, Place, RedisLink},
     },
     config::{BrokerUrl, Config},
     metrics::Metrics,
@@ -44,6 +47,17 @@ impl Handler<BridgeUp> for Ear {
     }
 }
 
+impl Handler<BridgeDown> for Ear {
+    type Result = ();
+
+    fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Context<Self>) {}
+}
+
+impl Handler<Steer> for Ear {
+    type Result = ();
+    fn handle(&mut self, _: Steer, _: &mut Context<Self>) {}
+}
+
 impl Handler<NodeSaid> for Ear {
     type Result = ();
 
@@ -67,7 +81,13 @@ impl Node {
     fn start(link: impl FnOnce(Addr<RedisBridge>) -> Box<dyn Link> + 'static) -> Self {
         let (sender, heard) = mpsc::unbounded_channel();
         let ear = Ear(sender).start();
-        let reports = Reports { restored: ear.clone().recipient(), up: ear.clone().recipient(), node_said: ear.recipient() };
+        let reports = Reports {
+            restored: ear.clone().recipient(),
+            up: ear.clone().recipient(),
+            down: ear.clone().recipient(),
+            node_said: ear.clone().recipient(),
+            steer: ear.recipient(),
+        };
         let parts = BridgeParts {
             config: Arc::new(Config::default()),
             key: KEY,
@@ -78,6 +98,7 @@ impl Node {
             readiness: Arc::default(),
             metrics: Metrics::new(),
             lifeline: None,
+            attendance: Attendance::default(),
         };
         let bridge = RedisBridge::create(|ctx| {
             let mut bridge = RedisBridge::new(parts);
@@ -91,7 +112,7 @@ impl Node {
         let (url, node) = (redis.url(), name.to_owned());
         Self::start(move |bridge| {
             Box::new(RedisLink::start(LinkParts {
-                connector: Connector::new(BrokerUrl::parse(&url).expect("a URL"), None).expect("an address"),
+                place: Place::One(Connector::new(BrokerUrl::parse(&url).expect("a URL"), None).expect("an address")),
                 prefix: PREFIX.into(),
                 standing: nodes::standing(PREFIX).collect(),
                 node,

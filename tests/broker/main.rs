@@ -2,6 +2,7 @@
 
 mod contract;
 mod gossip;
+mod positions;
 mod redis_access;
 mod redis_faults;
 mod resp;

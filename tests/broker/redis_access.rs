@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, fs, process::Command};
 
 use callboard::{
     actors::messages::BrokerError,
-    broker::redis::{AddressError, Connector},
-    config::BrokerUrl,
+    broker::redis::{AddressError, Connector, Seeds},
+    config::{BrokerUrl, Secret},
 };
 use futures_util::future;
 
@@ -223,6 +223,9 @@ fn an_address_that_can_not_work_is_an_error_at_once() {
     let cluster = connector("redis-cluster://u:hunter2@127.0.0.1:1,127.0.0.1:2", None);
     assert!(matches!(cluster, Some(AddressError::Cluster(_))));
     assert!(!cluster.unwrap().to_string().contains("hunter2"));
+    let seeds = |address: &str| Seeds::new(vec![Secret::new(address)], None).err();
+    assert!(seeds("redis://u:p@127.0.0.1:1").is_none());
+    assert!(matches!(seeds("redis://u:p@127.0.0.1:port"), Some(AddressError::Unusable { .. })));
     assert!(matches!(connector("memory:", None), Some(AddressError::Embedded(_))));
     assert!(matches!(connector("redis://127.0.0.1:port", None), Some(AddressError::Unusable { .. })));
     assert!(matches!(connector("rediss://127.0.0.1:1", Some(b"no certificate")), Some(AddressError::NoCertificate)));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use callboard::{actors::messages::BrokerError, protocol::Target};
 use futures_util::{FutureExt, StreamExt, future};
 
-use crate::support::{Bus, Fixture, Listener, Redis, Setup, event, eventually, logged, room};
+use crate::support::{Bus, Fixture, Listener, Proxy, Redis, Setup, Way, event, eventually, logged, room};
 
 const EVENT: &str = r#"{"event":"e","data":"x"}"#;
 
@@ -251,4 +251,52 @@ async fn what_a_full_bridge_loses_of_a_channel_for_many_rooms_is_told_to_all() {
     let flood = "for i = 1, 500 do redis.call('PUBLISH', KEYS[1], ARGV[1]) end";
     let _: () = bus.redis().ask(&["EVAL", flood, "1", "__anycable__", r#"{"stream":"r0000","data":"1"}"#]).await;
     assert_eq!(bus.restored.recv().await.unwrap(), targets_of(&listeners));
+}
+
+/// Redis is well, and sees nothing of it either: the old subscription stays open at its end.
+#[actix::test]
+async fn a_network_that_swallows_all_is_noticed_within_five_seconds_and_its_end_within_one_and_a_half() {
+    let redis = Redis::start(&[]).await;
+    let proxy = Proxy::start(redis.port).await;
+    let mut bus = Bus::on_url(&proxy.url(), Setup::default());
+    let mut listeners = join_all(&bus, 3).await;
+    proxy.set(Way::Partitioned);
+    let took = bus.wait_until_down().await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(!bus.readiness.is_ready());
+    proxy.set(Way::Cut);
+    proxy.set(Way::Open);
+    let took = bus.wait_until_up().await;
+    assert!(took < Duration::from_millis(3_000), "{took:?}");
+    assert_eq!(bus.restored.recv().await.unwrap(), targets_of(&listeners));
+    let mut publisher = redis.connect().await;
+    redis::cmd("PUBLISH").arg("callboard:room:r0001").arg(EVENT).query_async::<()>(&mut publisher).await.unwrap();
+    listeners[1].next().await;
+    assert!(bus.restored.try_recv().is_err(), "the gap was told twice");
+}
+
+/// What can't be written is no reason not to deliver. The history says what it lacks once it can be written again.
+#[actix::test]
+async fn a_redis_without_memory_or_that_takes_no_writes_still_delivers_with_numbers() {
+    const ROOMS: &str = "[[room]]\nmatch = \"*\"\nhistory = { size = 100, ttl = \"1m\" }\n";
+    let redis = Redis::start(&["--maxmemory-policy", "noeviction"]).await;
+    let bus = Bus::on_url(&redis.url(), Setup { config: ROOMS, ..Setup::default() });
+    let mut listener = bus.join(room("r0000")).await;
+    let mut publisher = redis.connect().await;
+    let written = |outcome: &str| bus.metric(&format!(r#"callboard_history_writes_total{{outcome="{outcome}"}}"#));
+    for (expected, refuse, allow) in [
+        (1, ["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
+        (2, ["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"]),
+    ] {
+        let _: () = redis.ask(&refuse).await;
+        let failed = written("failed");
+        redis::cmd("PUBLISH").arg("callboard:room:r0000").arg(EVENT).query_async::<()>(&mut publisher).await.unwrap();
+        assert!(listener.next().await.point.is_some(), "{refuse:?}");
+        eventually("Redis refuses to keep it", async || written("failed") > failed).await;
+        assert!(bus.is_up(), "{refuse:?}");
+        let _: () = redis.ask(&allow).await;
+        eventually("it is written after all", async || written("added") == expected).await;
+    }
+    assert_eq!(bus.metric("callboard_broker_gaps_total"), 0);
+    assert_eq!(logged("Redis refuses to keep history").len(), 1);
 }

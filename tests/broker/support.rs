@@ -2,11 +2,15 @@
 //! was logged.
 
 mod bus;
+mod dice;
 mod logs;
+mod proxy;
 mod redis_server;
 
 pub use bus::{Bus, Fixture, Listener, Setup, event, room, source, user};
+pub use dice::Dice;
 pub use logs::logged;
+pub use proxy::{Proxy, Way};
 pub use redis_server::Redis;
 
 use std::time::{Duration, Instant};

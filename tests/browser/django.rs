@@ -3,11 +3,11 @@
 use std::{fs, process::Command};
 
 use super::{
-    FOLDER, installed,
+    FOLDER,
     support::{
         eventually, free_port,
         hub::{Process, Setup},
-        unique_path,
+        installed, unique_path,
     },
 };
 

@@ -3,27 +3,24 @@
 
 mod django;
 mod publishers;
+mod socketio;
 
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{collections::BTreeMap, ffi::OsString, process::Command};
+use std::{collections::BTreeMap, process::Command};
 
 use publishers::Publishers;
 use support::{
     eventually,
     hub::{Hub, Process, Setup},
+    installed,
     redis::Redis,
 };
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 /// Four in Chromium, three of eventsource, fetch-event-source and curl.
 const CLIENTS_PER_HUB: usize = 9;
-
-/// What ./scripts/test installs and names in the environment.
-pub fn installed(name: &str) -> OsString {
-    std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: ./scripts/test installs the packages and sets it"))
-}
 
 fn node(script: &str, hubs: &[&Hub]) -> Process {
     installed("CALLBOARD_TEST_CHROMIUM");

@@ -3,8 +3,8 @@
 use std::process::{Command, Stdio};
 
 use crate::{
-    FOLDER, installed,
-    support::{eventually, hub::Process, publisher::Publisher, redis::Redis},
+    FOLDER,
+    support::{eventually, hub::Process, installed, publisher::Publisher, redis::Redis},
 };
 
 const EVENTS: usize = 20;
@@ -64,7 +64,7 @@ impl Publishers {
     }
 }
 
-fn python(environment: &[(&'static str, String)]) -> Command {
+pub fn python(environment: &[(&'static str, String)]) -> Command {
     let mut command = Command::new(installed("CALLBOARD_TEST_PYTHON"));
     command.stdin(Stdio::null()).current_dir(env!("CARGO_TARGET_TMPDIR"));
     command.envs(environment.iter().map(|(name, value)| (name, value)));

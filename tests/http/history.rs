@@ -289,3 +289,101 @@ fn a_socket_io_client_hears_what_comes_in_a_room_with_history() {
         assert_eq!(hub.get(&path).text(), r#"42["n",2]"#);
     }
 }
+
+fn reload(hub: &Hub, config: &str) {
+    let reads = || hub.process.log().matches("the configuration was read again").count();
+    let before = reads();
+    hub.reload(config);
+    eventually("the configuration is read again", || (reads() > before).then_some(()));
+}
+
+/// The same streams from beginning to end, whatever the rules say meanwhile.
+#[test]
+fn a_rule_that_changes_gives_rooms_a_history_another_size_and_none_and_drops_nobody() {
+    let rule = |size: u32| format!("[[room]]\nmatch = \"*\"\nhistory = {{ size = {size}, ttl = \"1m\" }}\n");
+    let redis = Redis::start();
+    let over_redis = Setup::new("").variable("REDIS_URL", &redis.url()).start();
+    for hub in [Hub::start(""), over_redis] {
+        let mut stream = Stream::open(hub.address, "/sse?room=a&room=b");
+        publish(&hub, "a", [0]);
+        assert_eq!(stream.next().expect("an event").id, None);
+        reload(&hub, &rule(5));
+        // The first may come before the numbers do.
+        let first = eventually("the events of both have ids", || {
+            publish(&hub, "a", [1]);
+            publish(&hub, "b", [1]);
+            let [one, two] = [(); 2].map(|()| stream.next().expect("an event").id);
+            one.and(two)
+        });
+        publish(&hub, "a", 2..=4);
+        publish(&hub, "b", [5]);
+        assert_eq!(numbers(&mut stream, 4), ["2", "3", "4", "5"]);
+        let mut missed = numbers(&mut resume(&hub, "room=a&room=b", &first), 4);
+        missed.sort();
+        assert_eq!(missed, ["2", "3", "4", "5"], "one id covers both rooms");
+        reload(&hub, &rule(2));
+        let (before, notice) = gap(&mut resume(&hub, "room=a", &first));
+        assert_eq!((before, notice["reason"].as_str()), (vec!["3".to_owned(), "4".to_owned()], Some("history_trimmed")));
+        reload(&hub, "");
+        publish(&hub, "a", [6]);
+        let last = stream.next().expect("an event");
+        assert_eq!((last.data.as_str(), last.id), ("6", None));
+        assert_eq!(gap(&mut resume(&hub, "room=a", &first)).1["reason"], "no_history");
+    }
+}
+
+/// A publisher at full speed, and a client that comes back again and again from where it happened to be, on any node.
+#[test]
+fn who_comes_back_at_any_moment_of_a_flood_has_no_hole_and_no_double() {
+    const EVENTS: u32 = 2_000;
+    let rules = "[[room]]\nmatch = \"*\"\nhistory = { size = 5000, ttl = \"1m\" }\n[mailbox]\nconnection = 8192\n";
+    let redis = Redis::start();
+    let hubs: [Hub; 2] = std::array::from_fn(|_| Setup::new(rules).variable("REDIS_URL", &redis.url()).start());
+    let witness: Vec<Stream> = hubs.iter().map(|hub| Stream::open(hub.address, "/sse?room=kept")).collect();
+    let port = redis.port;
+    let mut socket = join(&hubs[1], None);
+    let mut stream = Stream::open(hubs[0].address, "/sse?room=kept");
+    let flood = std::thread::spawn(move || {
+        let mut publisher = Publisher::connect(port);
+        (1..=EVENTS).for_each(|number| publisher.publish("callboard:room:kept", &json!({ "data": number }).to_string()));
+    });
+    let (mut on_sse, mut on_socket, mut turn) = (0, 0, 0_usize);
+    while on_sse < EVENTS || on_socket < EVENTS {
+        turn += 1;
+        // Some leave at once, some stay for a while.
+        let share = (turn * 7919 % 97 + 1) as u32;
+        let (mut last, mut since) = (None, None);
+        for _ in 0..share.min(EVENTS - on_sse) {
+            let block = stream.next().expect("an event");
+            on_sse += 1;
+            assert_eq!(block.data, on_sse.to_string(), "on SSE, turn {turn}");
+            last = block.id;
+        }
+        for _ in 0..share.min(EVENTS - on_socket) {
+            let event = socket.next();
+            on_socket += 1;
+            assert_eq!((event["type"].as_str(), event["data"].as_u64()), (Some("event"), Some(on_socket.into())), "turn {turn}");
+            since = event["id"].as_str().map(str::to_owned);
+        }
+        if let Some(last) = last {
+            stream = resume(&hubs[turn % 2], "room=kept", &last);
+        }
+        if let Some(since) = since {
+            socket = join(&hubs[turn % 2], Some(&since));
+        }
+    }
+    flood.join().expect("a publisher");
+    drop(witness);
+}
+
+fn join(hub: &Hub, since: Option<&str>) -> Socket {
+    let mut socket = Socket::open(hub.address, "/ws?room=");
+    socket.expect("welcome");
+    let mut order = json!({ "type": "join", "room": "kept" });
+    if let Some(since) = since {
+        order["since"] = since.into();
+    }
+    socket.send(&order.to_string());
+    socket.expect("joined");
+    socket
+}

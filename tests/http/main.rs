@@ -4,6 +4,7 @@ mod api;
 mod authority;
 mod conformance;
 mod drain;
+mod flood;
 mod history;
 mod limits;
 mod operations;

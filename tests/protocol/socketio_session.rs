@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use callboard::protocol::{
-    CloseReason, Command, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, UserName,
+    CloseReason, Command, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target, UserName,
     engineio::{Carrier, Packet},
     socketio::{Namespace, Revision},
     socketio_legacy,
-    socketio_session::{Limits, MAX_NAMESPACES, NamespacedEvent, Outcome, Received, Session, SessionError},
+    socketio_session::{Departure, Limits, MAX_EARLY, MAX_NAMESPACES, NamespacedEvent, Outcome, Received, Session, SessionError, Terms},
     websocket,
 };
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn session(revision: Revision, namespaces: &[&str]) -> Session {
         if !is_implicit {
             assert!(matches!(text(&mut session, &format!("0{name},")), Ok(Received::Connect(_))));
         }
-        assert!(session.accept(&namespace, "sid").is_some());
+        assert!(session.accept(&namespace, "sid", Terms::default()).is_some());
     }
     session
 }
@@ -187,9 +187,97 @@ fn a_packet_for_a_namespace_that_is_not_connected_ends_the_session() {
     assert!(text(&mut early, r#"2["a","r"]"#).is_err());
     text(&mut early, "0").unwrap();
     assert!(matches!(text(&mut early, "0"), Ok(Received::Nothing)), "asked twice, decided once");
-    assert!(text(&mut early, r#"2["a","r"]"#).is_err(), "not before it is accepted");
     let mut twice = session(Revision::V5, &["/"]);
     assert_eq!(text(&mut twice, "0").unwrap_err(), SessionError::AlreadyConnected("/".into()));
+}
+
+/// What a client that does not wait for its namespace says, as it is acted on afterwards: names of events, or that it leaves.
+fn said_early(session: &mut Session, namespace: &Namespace) -> Vec<String> {
+    let mut said = Vec::new();
+    while let Some(received) = session.next_early(namespace) {
+        said.push(match received {
+            Received::Event(event) => format!("{} {}", event.event.name, event.event.attachments.len()),
+            Received::Left(_) => "left".into(),
+            other => panic!("{other:?}"),
+        });
+    }
+    said
+}
+
+#[test]
+fn what_a_client_says_before_its_namespace_is_accepted_follows_in_order() {
+    let mut session = Session::new(Revision::V5, Carrier::WebSocket, Limits { attachment_bytes: 100, ..LIMITS });
+    text(&mut session, "0").unwrap();
+    session.accept(&Namespace::root(), "sid", Terms::default()).unwrap();
+    let chat = Namespace::parse("/chat").unwrap();
+    for packet in ["0/chat,", r#"2/chat,["a","r"]"#, r#"51-/chat,["b","r",{"_placeholder":true,"num":0}]"#] {
+        assert!(!matches!(text(&mut session, packet), Ok(Received::Event(_)) | Err(_)), "{packet}");
+    }
+    assert!(matches!(binary(&mut session, &[1]), Ok(Received::Nothing)));
+    assert!(matches!(text(&mut session, r#"2["other","r"]"#), Ok(Received::Event(_))), "another namespace does not wait");
+    assert!(matches!(text(&mut session, "1/chat,"), Ok(Received::Nothing)));
+    assert!(session.next_early(&chat).is_none(), "not before it is accepted");
+    session.accept(&chat, "sid", Terms::default()).unwrap();
+    assert_eq!(said_early(&mut session, &chat), ["a 0", "b 1", "left"]);
+    assert!(!session.is_connected("/chat"));
+}
+
+#[test]
+fn what_was_said_on_a_refused_namespace_is_forgotten() {
+    let mut session = session(Revision::V5, &["/"]);
+    let chat = Namespace::parse("/chat").unwrap();
+    text(&mut session, "0/chat,").unwrap();
+    text(&mut session, r#"2/chat,["a","r"]"#).unwrap();
+    session.refuse(&chat, "no", None).unwrap();
+    text(&mut session, "0/chat,").unwrap();
+    session.accept(&chat, "sid", Terms::default()).unwrap();
+    assert_eq!(said_early(&mut session, &chat), Vec::<String>::new());
+}
+
+#[test]
+fn no_more_waits_for_namespaces_than_the_bounds() {
+    let bounds = |bytes| {
+        let mut session = Session::new(Revision::V5, Carrier::WebSocket, Limits { attachment_bytes: bytes, ..LIMITS });
+        text(&mut session, "0").unwrap();
+        text(&mut session, "0/chat,").unwrap();
+        session
+    };
+    let mut session = bounds(10_000);
+    for number in 0..MAX_EARLY {
+        let namespace = if number % 2 == 0 { "" } else { "/chat," };
+        assert!(matches!(text(&mut session, &format!(r#"2{namespace}["a"]"#)), Ok(Received::Nothing)));
+    }
+    assert_eq!(text(&mut session, r#"2["a"]"#).unwrap_err(), SessionError::TooMuchTooEarly);
+    assert_eq!(SessionError::TooMuchTooEarly.close_reason(), CloseReason::Policy);
+    let mut session = bounds(8);
+    assert!(text(&mut session, r#"2["a","1234"]"#).is_ok(), "a name and a string of 6 bytes");
+    assert_eq!(text(&mut session, r#"2/chat,["ab"]"#).unwrap_err(), SessionError::TooMuchTooEarly);
+}
+
+#[test]
+fn a_client_that_wants_ids_finds_one_behind_every_event_or_null() {
+    let mut session = Session::new(Revision::V5, Carrier::WebSocket, LIMITS);
+    text(&mut session, "0").unwrap();
+    let terms = Terms { shows_ids: true, since: Some("last".into()), pid: Some("secret".into()) };
+    assert_eq!(session.accept(&Namespace::root(), "s", terms), Some(websocket::text(r#"40{"pid":"secret","sid":"s"}"#)));
+    let entered = perform(&mut session, r#"2["subscribe","a"]"#).commands;
+    assert!(matches!(&entered[..], [Command::Join { since: Some(since), .. }] if &**since == "last"));
+    let reply = granted(&entered[0]);
+    assert!(session.settle_move(&reply).is_none());
+    let encoding = session.encoding(&room("a"));
+    assert!(encoding.has_stream_ids() && session.user_encoding() == Some(encoding));
+    let joined = Reply::Joined { room: room("a"), id: Some("here".into()), reference: Reference::default() };
+    assert_eq!(encoding.reply(&joined), Some(websocket::text(r#"42["joined","a","here"]"#)));
+    assert_eq!(
+        session.announce_move(&Reply::Left { room: room("a"), reference: Reference::default() }),
+        Some(websocket::text(r#"42["left","a",null]"#))
+    );
+    assert_eq!(
+        session.recoverable().map(|(pid, _, rooms)| (pid.to_owned(), rooms)).collect::<Vec<_>>(),
+        [("secret".into(), vec![room("a")])]
+    );
+    let again = perform(&mut session, r#"2["subscribe","a"]"#).commands;
+    assert!(matches!(&again[..], [Command::Join { since: None, .. }]), "what was missed comes once");
 }
 
 #[test]
@@ -208,11 +296,11 @@ fn pings_go_the_way_of_the_version() {
 fn the_root_namespace_is_implicit_before_protocol_5() {
     let mut old = Session::new(Revision::V4, Carrier::Polling, LIMITS);
     assert!(old.is_idle());
-    assert_eq!(old.accept(&Namespace::root(), "sid").unwrap(), "2:40");
+    assert_eq!(old.accept(&Namespace::root(), "sid", Terms::default()).unwrap(), "2:40");
     assert!(!old.is_idle());
-    assert_eq!(old.accept(&Namespace::root(), "sid"), None);
+    assert_eq!(old.accept(&Namespace::root(), "sid", Terms::default()), None);
     let mut new = Session::new(Revision::V5, Carrier::Polling, LIMITS);
-    assert_eq!(new.accept(&Namespace::root(), "sid"), None);
+    assert_eq!(new.accept(&Namespace::root(), "sid", Terms::default()), None);
 }
 
 #[test]
@@ -252,13 +340,13 @@ fn leaving_a_namespace_leaves_its_rooms_and_late_replies_fall_away() {
     let mut session = session(Revision::V5, &["/", "/chat"]);
     let joins = perform(&mut session, r#"2/chat,1["subscribe","a","b"]"#).commands;
     session.reply(&granted(&joins[0]));
-    let Ok(Received::Left(leaves)) = text(&mut session, "1/chat,") else { panic!("not left") };
+    let Ok(Received::Left(Departure { leaves, .. })) = text(&mut session, "1/chat,") else { panic!("not left") };
     let mut left: Vec<_> =
         leaves.iter().map(|leave| matches!(leave, Command::Leave { room, .. } if room.as_str().starts_with("chat/"))).collect();
     left.dedup();
     assert_eq!((leaves.len(), left), (2, vec![true]));
     assert!(matches!(text(&mut session, "0/chat,"), Ok(Received::Connect(_))));
-    session.accept(&Namespace::parse("/chat").unwrap(), "another");
+    session.accept(&Namespace::parse("/chat").unwrap(), "another", Terms::default());
     perform(&mut session, r#"2/chat,["subscribe","a"]"#);
     for late in [granted(&joins[1]), granted(&leaves[0]), granted(&leaves[1])] {
         assert!(session.reply(&late).is_empty(), "{late:?}");
@@ -279,6 +367,17 @@ fn a_room_is_seen_through_the_namespace_that_joined_it() {
     assert!(outcome.commands.is_empty());
     let server_side = Reply::Joined { room: room("chat/b"), id: None, reference: Reference(None) };
     assert_eq!(session.reply(&server_side).to_vec(), frames(&[r#"42/chat,["joined","b"]"#]));
+}
+
+#[test]
+fn a_gap_in_what_is_emitted_to_all_of_a_namespace_names_no_room() {
+    let mut session = session(Revision::V5, &["/", "/chat"]);
+    let gap = Reply::Gap { rooms: Vec::new(), user: false, reason: GapReason::BrokerLost, dropped: None };
+    let told = r#"["callboard:gap",{"reason":"broker_lost","rooms":[]}]"#;
+    assert_eq!(session.reply(&gap).to_vec(), frames(&[&format!("42{told}"), &format!("42/chat,{told}")]));
+    let chat = Namespace::parse("/chat").unwrap();
+    let spelled = session.namespace_encoding(&chat, false).reply_in(&Target::Namespace(chat), &gap);
+    assert_eq!(spelled, Some(websocket::text(r#"42/chat,["callboard:gap",{"rooms":[],"reason":"broker_lost"}]"#)));
 }
 
 #[test]
@@ -311,6 +410,12 @@ fn endpoints_of_protocol_1_are_namespaces() {
     assert!(matches!(legacy("1::/chat"), Ok(Received::Nothing)));
     assert!(matches!(legacy("2::"), Ok(Received::Nothing)));
     assert!(legacy("3::/other:a").is_err());
+    assert!(matches!(legacy("0::/chat"), Ok(Received::Nothing)), "it is not decided on yet");
+    assert!(matches!(legacy("1::/chat"), Ok(Received::Nothing)), "and stays after all");
+    let chat = Namespace::parse("/chat").unwrap();
+    assert!(session.accept(&chat, "sid", Terms::default()).is_some());
+    assert!(session.next_early(&chat).is_none());
+    let mut legacy = |text: &str| session.receive_legacy(socketio_legacy::Packet::from_text(text).unwrap());
     assert!(matches!(legacy("0::/chat"), Ok(Received::Left(_))));
     assert!(matches!(legacy("0::"), Ok(Received::Closed)));
 }
@@ -324,7 +429,8 @@ fn a_goodbye_tells_who_may_come_back() {
     assert_eq!(old.goodbye(CloseReason::Draining).to_vec(), frames(&["7:::1+0"]));
     let mut polling = session(Revision::V4, &["/"]);
     polling.carry_by(Carrier::Polling);
-    assert_eq!(polling.goodbye(CloseReason::Draining).to_vec(), [Bytes::from_static(b"1:1")]);
+    assert_eq!(polling.goodbye(CloseReason::Draining).to_vec(), [Bytes::from_static(b"1:6")]);
+    assert_eq!(polling.goodbye(CloseReason::ProtocolError).to_vec(), [Bytes::from_static(b"1:1")]);
 }
 
 proptest! {
@@ -337,7 +443,7 @@ proptest! {
         for (packet, is_granted) in packets.iter().zip(grants) {
             let received = if packet == "b" { binary(&mut session, &[1]) } else { text(&mut session, packet) };
             match received {
-                Ok(Received::Connect(request)) if is_granted => drop(session.accept(&request.namespace, "s")),
+                Ok(Received::Connect(request)) if is_granted => drop(session.accept(&request.namespace, "s", Terms::default())),
                 Ok(Received::Connect(request)) => drop(session.refuse(&request.namespace, "no", None)),
                 Ok(Received::Event(event)) => {
                     for command in session.perform(event).commands {

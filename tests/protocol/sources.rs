@@ -3,7 +3,8 @@
 use callboard::protocol::{
     RoomName, Target, UserName,
     dialect::{DataShape, Delivery, Dialect, Options},
-    source::{Destination, Source, SourceError, Sources, Standing},
+    socketio::Namespace,
+    source::{Source, SourceError, Sources, Standing},
     template::{Match, Template, TemplateError},
 };
 
@@ -40,9 +41,9 @@ fn channels(sources: &Sources, target: &Target) -> Vec<String> {
 }
 
 /// The source's name and whom the message is for, or the reason against it.
-fn route(sources: &Sources, channel: &str, payload: &str) -> Option<(String, Result<Vec<Destination>, &'static str>)> {
+fn route(sources: &Sources, channel: &str, payload: &str) -> Option<(String, Result<Vec<Target>, &'static str>)> {
     let decoded = sources.decode(channel, payload.as_bytes())?;
-    let destinations = |deliveries: Vec<Delivery<Destination>>| {
+    let destinations = |deliveries: Vec<Delivery<Target>>| {
         deliveries
             .into_iter()
             .map(|delivery| match delivery {
@@ -67,7 +68,7 @@ fn a_room_listens_on_every_channel_that_stands_for_it() {
 #[test]
 fn a_message_goes_to_whom_its_channel_stands_for() {
     let sources = defaults();
-    let to = |target: Target| Ok(vec![Destination::Target(target)]);
+    let to = |target: Target| Ok(vec![target]);
     let native = r#"{"event":"e"}"#;
     let table = [
         ("callboard:room:a:b", native, "callboard:room:{room}", to(room("a:b"))),
@@ -100,7 +101,7 @@ fn the_first_matching_source_decides_for_subscribing_and_for_reading() {
     assert_eq!(channels(&sources, &user("y")), ["x_y"]);
     assert_eq!(channels(&sources, &room("y")), [""; 0]);
     assert_eq!(channels(&sources, &room("z")), [""; 0]);
-    assert_eq!(route(&sources, "x_y", "1").unwrap().1, Ok(vec![Destination::Target(user("y"))]));
+    assert_eq!(route(&sources, "x_y", "1").unwrap().1, Ok(vec![user("y")]));
 }
 
 #[test]
@@ -137,11 +138,11 @@ fn channels_whose_payloads_name_their_rooms_are_always_subscribed() {
     );
     assert_eq!(channels(&sources, &room("sse")), ["sse"]);
     assert_eq!(channels(&sources, &room("firehose")), [""; 0]);
-    assert_eq!(route(&sources, "firehose.7", "1").unwrap(), ("firehose.*".to_owned(), Ok(vec![Destination::Target(room("firehose"))])));
+    assert_eq!(route(&sources, "firehose.7", "1").unwrap(), ("firehose.*".to_owned(), Ok(vec![room("firehose")])));
     let emit = r#"{"method":"emit","event":"e","data":[],"namespace":"/chat","room":null}"#;
-    assert_eq!(route(&sources, "socketio", emit).unwrap().1, Ok(vec![Destination::Namespace("/chat".into())]));
+    assert_eq!(route(&sources, "socketio", emit).unwrap().1, Ok(vec![Target::Namespace(Namespace::parse("/chat").unwrap())]));
     let broadcast = r#"{"stream":"s","data":"1"}"#;
-    assert_eq!(route(&sources, "__anycable__", broadcast).unwrap().1, Ok(vec![Destination::Target(room("s"))]));
+    assert_eq!(route(&sources, "__anycable__", broadcast).unwrap().1, Ok(vec![room("s")]));
 }
 
 #[test]
@@ -152,7 +153,7 @@ fn a_pattern_reads_every_channel_below_it_and_trusts_the_payload() {
     for channel in ["socket.io#/#", "socket.io#/#other#", "socket.io#/#a#b c#"] {
         let deliveries = sources.decode(channel, payload).unwrap().deliveries.unwrap();
         let [Delivery::Emit(emit)] = &deliveries[..] else { panic!("{deliveries:?}") };
-        assert_eq!(emit.to, Destination::Target(room("r")), "{channel}");
+        assert_eq!(emit.to, room("r"), "{channel}");
     }
     assert!(sources.decode("socket.io-request#/#", payload).is_none());
 }

@@ -2,12 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use callboard::protocol::{
     Argument, Event, EventName, GapReason, Publication, Reference, Reply, RoomName, Target, UserName,
-    sse::{KEEP_ALIVE, event_block, goodbye, head, last_event_id, padding, reply},
+    sse::{self, KEEP_ALIVE, goodbye, head, last_event_id, padding, reply},
 };
 use proptest::prelude::*;
 use serde_json::{json, value::RawValue};
+
+fn event_block(publication: &Publication) -> Bytes {
+    sse::event_block(publication, publication.resume_id.as_deref())
+}
 
 /// What a browser would dispatch.
 #[derive(Debug, PartialEq)]

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::support::{Hub, WITH_TOKENS, eventually, now, token, token_of};
+use super::{
+    socketio::{Client, Kind, Way},
+    support::{Hub, WITH_TOKENS, eventually, now, token, token_of},
+};
 
 /// Promised, and a second for the clock that counts whole ones.
 const PROMISED: Duration = Duration::from_secs(2 + 1);
@@ -43,6 +46,32 @@ fn a_token_renews_the_grant_in_place_with_what_it_grants() {
     while forgotten.hear().is_ok() {}
     renewed.say(&json!({ "type": "join", "room": "team/7", "ref": 2 }));
     assert_eq!(renewed.hear_type("joined")["room"], "team/7");
+}
+
+#[test]
+fn a_socket_io_session_ends_with_its_grant_unless_a_token_renews_it() {
+    let hub = Hub::start(&format!("{WITH_TOKENS}[[room]]\nmatch = 'team/*'\njoin = 'granted'"));
+    let begun = Instant::now();
+    let short = short_token("alice");
+    let connect = |kind| Client::connect(&hub, kind, Some((Way::Query, short.as_str()))).expect("a good token");
+    let mut renewed: Vec<Client<'_>> = Kind::ALL.into_iter().map(connect).collect();
+    let forgotten: Vec<Client<'_>> = Kind::ALL.into_iter().map(connect).collect();
+    let more = token(&json!({ "sub": "alice", "exp": now() + 600, "join": ["team/*"] }));
+    for client in &mut renewed {
+        for (bad, code) in [(json!(["forged"]), "unauthorized"), (json!([token_of("mallory")]), "forbidden"), (json!([7]), "bad_request")] {
+            assert_eq!(client.call("callboard:token", &bad)["error"]["code"], code, "{bad}");
+        }
+        assert_eq!(client.call("subscribe", &json!(["team/7"]))["error"]["code"], "forbidden");
+        assert_eq!(client.call("callboard:token", &json!([more])), json!({ "ok": true }));
+    }
+    for client in forgotten {
+        let (kind, goodbye) = client.end();
+        assert!(goodbye.starts_with("41") || goodbye.starts_with("0::"), "{kind:?} is told to stay away: {goodbye}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2) + PROMISED, "{:?}", begun.elapsed());
+    for client in &mut renewed {
+        assert_eq!(client.call("subscribe", &json!(["team/7"])), json!({ "ok": true }));
+    }
 }
 
 #[test]

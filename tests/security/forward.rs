@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -15,14 +15,14 @@ use serde_json::json;
 use super::support::{Hub, eventually, now};
 
 /// Answers each request by its cookie, when it may.
-struct Application {
+pub struct Application {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
     gate: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Application {
-    fn start(answer: fn(&str) -> String) -> Self {
+    pub fn start(answer: fn(&str) -> String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let this = Self {
             address: listener.local_addr().expect("an address"),
@@ -39,11 +39,15 @@ impl Application {
         this
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     fn config(&self, more: &str) -> String {
         format!("[auth.forward]\nurl = 'http://{}/callboard/auth/'\n{more}", self.address)
     }
 
-    fn asked(&self) -> usize {
+    pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
@@ -71,7 +75,7 @@ fn serve(mut stream: TcpStream, asked: &AtomicUsize, (is_open, opened): &(Mutex<
     }
 }
 
-fn response(status: &str, headers: &str, body: &str) -> String {
+pub fn response(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
@@ -153,6 +157,26 @@ fn a_thousand_tabs_of_one_session_are_one_question() {
 }
 
 #[test]
+fn an_application_is_asked_so_many_questions_at_a_time() {
+    let application = Application::start(|_| response("200 OK", "", r#"{"user":"alice"}"#));
+    let hub = Hub::start(&application.config("timeout = '30s'"));
+    application.open(false);
+    let mut streams: Vec<_> = (0..100).map(|_| hub.connect()).collect();
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let request = format!("GET /sse HTTP/1.1\r\nHost: hub\r\nCookie: session={number}\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a request");
+    }
+    eventually("as many questions as may be", || (application.asked() == 64).then_some(()));
+    assert_eq!(hub.get("/sse", &[]).status, 200, "who needs no question is not held up");
+    assert_eq!(application.asked(), 64);
+    application.open(true);
+    for stream in streams {
+        assert_eq!(super::support::Answer::read(stream).status, 200);
+    }
+    assert_eq!(application.asked(), 100);
+}
+
+#[test]
 fn an_application_that_is_down_ends_nobody_and_lets_nobody_in() {
     let application = Application::start(by_cookie);
     let hub = Hub::start(&application.config("timeout = '200ms'\ncache = '0s'"));
@@ -166,6 +190,70 @@ fn an_application_that_is_down_ends_nobody_and_lets_nobody_in() {
     eventually("it is asked again", || (hub.get("/sse?room=r", &[("Cookie", "session=alice")]).status == 200).then_some(()));
 }
 
+/// The application forgets whom it knew.
+#[test]
+fn who_has_logged_out_is_heard_of() {
+    static IS_LOGGED_IN: AtomicBool = AtomicBool::new(true);
+    let application = Application::start(|head| match IS_LOGGED_IN.load(Ordering::SeqCst) {
+        true => by_cookie(head),
+        false => response("401 Unauthorized", "", ""),
+    });
+    let hub = Hub::start(&application.config("cache = '0s'\nrecheck = '1s'"));
+    let alice = [("Cookie", "session=alice")];
+    let mut stream = hub.get("/sse?room=r", &alice);
+    let (mut socket, mut nobody) = (hub.socket_with("/ws?room=", &alice), hub.socket("/ws?room="));
+    assert_eq!(socket.hear_type("welcome")["user"], "alice");
+    let asked = application.asked();
+    eventually("it is asked again", || (application.asked() >= asked + 4).then_some(()));
+    hub.publish("r", &json!("still known"));
+    assert!(stream.hears("still known"));
+    IS_LOGGED_IN.store(false, Ordering::SeqCst);
+    assert_eq!(socket.hear(), Err((1008, "expired".to_owned())));
+    assert!(!stream.hears("an end, and nothing else"));
+    nobody.hear_type("welcome");
+    nobody.say(&json!({ "type": "ping", "ref": 1 }));
+    nobody.hear_type("pong");
+}
+
+#[test]
+fn an_application_that_fails_to_say_again_ends_nobody() {
+    static STATE: AtomicUsize = AtomicUsize::new(0);
+    let application = Application::start(|_| match STATE.load(Ordering::SeqCst) {
+        0 => response("200 OK", "", r#"{"user":"alice"}"#),
+        1 => response("500 Internal Server Error", "", ""),
+        2 => response("200 OK", "", r#"{"user":"alice","join":["team/*"]}"#),
+        _ => response("200 OK", "", r#"{"user":"mallory"}"#),
+    });
+    let hub = Hub::start(&application.config(&format!("cache = '0s'\nrecheck = '1s'\ntimeout = '200ms'\n{TEAM}")));
+    let alice = [("Cookie", "session=alice")];
+    let mut socket = hub.socket_with("/ws?room=", &alice);
+    let mut joins = |expected: &str| {
+        eventually("the answer of the rule", || {
+            socket.say(&json!({ "type": "join", "room": "team/7", "ref": 1 }));
+            let answer = loop {
+                let answer = socket.hear().expect("it is open");
+                if answer["ref"] == 1 {
+                    break answer;
+                }
+            };
+            (answer["type"] == expected).then_some(())
+        });
+    };
+    joins("error");
+    STATE.store(1, Ordering::SeqCst);
+    application.open(false);
+    let asked = application.asked();
+    eventually("it is asked in vain", || (application.asked() > asked).then_some(()));
+    application.open(true);
+    eventually("it fails", || (application.asked() > asked + 2).then_some(()));
+    assert_eq!(hub.get("/sse", &alice).status, 503, "and lets nobody in");
+    joins("error");
+    STATE.store(2, Ordering::SeqCst);
+    joins("joined");
+    STATE.store(3, Ordering::SeqCst);
+    while socket.hear().is_ok() {}
+}
+
 #[test]
 fn what_the_application_limits_in_time_ends() {
     let application = Application::start(by_cookie);
@@ -173,25 +261,4 @@ fn what_the_application_limits_in_time_ends() {
     let mut stream = hub.get("/sse", &[("Cookie", "session=short")]);
     assert_eq!(stream.status, 200);
     assert!(!stream.hears("an end, and nothing else"));
-}
-
-/// A document with one shared key, as an issuer for the hub alone might publish it.
-fn document(_: &str) -> String {
-    let key = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, super::support::SECRET);
-    response("200 OK", "", &json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "one", "k": key }] }).to_string())
-}
-
-#[test]
-fn keys_are_fetched_at_start_and_not_for_every_unknown_kid() {
-    let issuer = Application::start(document);
-    let hub = Hub::start(&format!("[auth.jwt]\njwks = 'http://{}/jwks.json'", issuer.address));
-    let token = super::support::token_of("alice");
-    eventually("the keys are here", || (hub.get(&format!("/sse?token={token}"), &[]).status == 200).then_some(()));
-    let header = jsonwebtoken::Header { kid: Some("two".to_owned()), ..jsonwebtoken::Header::default() };
-    let key = jsonwebtoken::EncodingKey::from_secret(super::support::SECRET.as_bytes());
-    let unknown = jsonwebtoken::encode(&header, &json!({ "sub": "alice", "exp": now() + 60 }), &key).expect("it signs");
-    for _ in 0..10 {
-        assert_eq!(hub.get(&format!("/sse?token={unknown}"), &[]).status, 401);
-    }
-    assert_eq!(issuer.asked(), 1);
 }

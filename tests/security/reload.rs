@@ -10,7 +10,7 @@ const READ_AGAIN: &str = "the configuration was read again";
 fn reread(hub: &Hub, config: &str) {
     let before = hub.log().matches(READ_AGAIN).count();
     hub.reload(config);
-    hub.wait_for(READ_AGAIN, |log| (log.matches(READ_AGAIN).count() > before).then_some(()));
+    eventually(READ_AGAIN, || (hub.log().matches(READ_AGAIN).count() > before).then_some(()));
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::support::{Hub, SECRET, WITH_TOKENS, now, token};
+use super::{
+    socketio::{Client, Kind, Way},
+    support::{Hub, SECRET, WITH_TOKENS, now, token},
+};
 
 const ROOMS: &str = "
 [[room]]
@@ -51,11 +54,33 @@ const CASES: [(Option<Grants>, &str, bool, bool); 40] = [
     (NOBODY, "chat/lobby", false, false), (ALL, "chat/lobby", true, true), (TEAMS, "chat/lobby", true, false), (ALL, "grün 7", true, true),
 ];
 
+fn token_with((join, publish): Grants) -> String {
+    token(&json!({ "sub": "alice", "exp": now() + 600, "join": join, "publish": publish }))
+}
+
+#[test]
+fn every_socket_io_goes_by_the_rules() {
+    let hub = Hub::start(&format!("{WITH_TOKENS}{ROOMS}"));
+    for (grants, room, may_join, may_publish) in CASES {
+        let token = grants.map(token_with);
+        for kind in Kind::ALL {
+            let mut client = Client::connect(&hub, kind, token.as_ref().map(|token| (Way::Query, token.as_str()))).expect("a good token");
+            for (what, arguments, is_allowed) in [("subscribe", json!([room]), may_join), ("e", json!([room, 1]), may_publish)] {
+                let answer = client.call(what, &arguments);
+                assert_eq!(answer["ok"] == true, is_allowed, "{kind:?}: {what} {grants:?} {room}: {answer}");
+                if !is_allowed {
+                    assert_eq!(answer["error"]["code"], "forbidden", "{kind:?}: {what} {room}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn every_wire_goes_by_the_rules() {
     let hub = Hub::start(&format!("{WITH_TOKENS}{ROOMS}"));
     for (grants, room, may_join, may_publish) in CASES {
-        let token = grants.map(|(join, publish)| token(&json!({ "sub": "alice", "exp": now() + 600, "join": join, "publish": publish })));
+        let token = grants.map(token_with);
         let bearer = token.as_ref().map(|token| format!("Bearer {token}"));
         let headers: Vec<(&str, &str)> = bearer.iter().map(|value| ("Authorization", value.as_str())).collect();
         let encoded: String = form_urlencoded::byte_serialize(room.as_bytes()).collect();

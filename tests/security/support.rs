@@ -1,92 +1,56 @@
-//! A hub on ports of its own, and clients that speak its wires byte by byte.
+//! A hub, and clients that show the very answer: its head, the stream behind it, the text of a close.
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
+    net::TcpStream,
+    ops::Deref,
 };
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket, client::IntoClientRequest};
 
-/// How long anything may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use super::process::{
+    http,
+    hub::{self, Setup},
+};
+
+pub use super::process::{PATIENCE, eventually};
+
 pub const SECRET: &str = "a-secret-of-at-least-32-bytes-of-text";
 /// Every site may connect with a token, and whoever has none is nobody.
 pub const WITH_TOKENS: &str = "[auth.jwt]\nsecret = 'a-secret-of-at-least-32-bytes-of-text'\nleeway = '0s'\n";
 
-pub struct Hub {
-    child: Child,
-    pub address: SocketAddr,
-    pub config: PathBuf,
-    log: Arc<Mutex<String>>,
+pub struct Hub(hub::Hub);
+
+impl Deref for Hub {
+    type Target = hub::Hub;
+
+    fn deref(&self) -> &hub::Hub {
+        &self.0
+    }
 }
 
 impl Hub {
     pub fn start(config: &str) -> Self {
-        Self::start_with(config, &[])
+        Self(Setup::new(config).start_unready())
     }
 
     pub fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("security-{}-{}.toml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::write(&path, config).expect("a file for the configuration");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
-        let foreign = |name: &str| name.starts_with("CALLBOARD_") || name == "REDIS_URL" || name == "RUST_LOG";
-        std::env::vars().filter(|(name, _)| foreign(name)).for_each(|(name, _)| {
-            command.env_remove(name);
-        });
-        command.args(["serve", "--config"]).arg(&path).env("CALLBOARD_SERVER__BIND", r#"["127.0.0.1:0"]"#);
-        command.env("CALLBOARD_BROKER__RESP", "").envs(variables.iter().copied());
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the hub");
-        let log: Arc<Mutex<String>> = Arc::default();
-        follow(child.stdout.take().expect("a pipe"), &log);
-        follow(child.stderr.take().expect("a pipe"), &log);
-        let mut hub = Self { child, address: ([127, 0, 0, 1], 0).into(), config: path, log };
-        hub.address = hub.wait_for("is listening on ", |log| {
-            let line = log.lines().find(|line| line.contains("is listening on "))?;
-            line.rsplit("://").next()?.trim().parse().ok()
-        });
-        hub
+        let setup = variables.iter().fold(Setup::new(config), |setup, (name, value)| setup.variable(name, value));
+        Self(setup.start_unready())
     }
 
     pub fn log(&self) -> String {
-        self.log.lock().expect("the log").clone()
-    }
-
-    pub fn wait_for<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
-        eventually(what, || look(&self.log()))
+        self.process.log()
     }
 
     pub fn wait_for_line(&self, text: &str) {
-        self.wait_for(text, |log| log.contains(text).then_some(()));
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Writes another configuration and has it read.
-    pub fn reload(&self, config: &str) {
-        fs::write(&self.config, config).expect("a file for the configuration");
-        let status = Command::new("kill").args(["-HUP", &self.pid().to_string()]).status().expect("kill");
-        assert!(status.success());
+        self.process.wait_for_line(text);
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("the hub listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        stream
+        http::connect(self.address)
     }
 
     /// One request and the whole answer, or its head where the answer is a stream.
@@ -121,7 +85,14 @@ impl Hub {
     }
 
     pub fn socket(&self, path: &str) -> Socket {
-        let request = format!("ws://{}{path}", self.address).into_client_request().expect("a request");
+        self.socket_with(path, &[])
+    }
+
+    pub fn socket_with(&self, path: &str, headers: &[(&'static str, &str)]) -> Socket {
+        let mut request = format!("ws://{}{path}", self.address).into_client_request().expect("a request");
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().expect("a header"));
+        }
         Socket(tungstenite::client(request, self.connect()).expect("a WebSocket").0)
     }
 
@@ -129,47 +100,6 @@ impl Hub {
         let answer = self.send("POST", "/api/publish", &[], &json!({ "room": room, "event": "e", "data": data }).to_string());
         let (status, text) = (answer.status, answer.text());
         assert_eq!(status, 200, "{text}");
-    }
-
-    pub fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics", &[("Connection", "close")]).text();
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.map_or(0.0, |line| line.rsplit(' ').next().expect("a value").parse().expect("a number"))
-    }
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_file(&self.config);
-        if thread::panicking() {
-            eprintln!("---- the hub said:\n{}", self.log());
-        }
-    }
-}
-
-fn follow(stream: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
-    let log = Arc::clone(log);
-    thread::spawn(move || {
-        let mut lines = BufReader::new(stream);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-            log.lock().expect("the log").push_str(&String::from_utf8_lossy(&line));
-            line.clear();
-        }
-    });
-}
-
-/// Looks until there is something to see.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::park_timeout(Duration::from_millis(10));
     }
 }
 

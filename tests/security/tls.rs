@@ -20,14 +20,14 @@ use super::support::{Hub, PATIENCE, eventually};
 
 const CA: &[u8] = include_bytes!("tls/ca.pem");
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-fn config(more: &str) -> String {
+pub fn config(more: &str) -> String {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/security/tls");
     format!("[server]\ntls = {{ cert = '{directory}/first.pem', key = '{directory}/first.key.pem' }}\n{more}")
 }
 
-fn trusting(protocols: &[&[u8]]) -> Arc<ClientConfig> {
+pub fn trusting(protocols: &[&[u8]]) -> Arc<ClientConfig> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(CA).expect("a certificate")).expect("a root");
@@ -37,11 +37,16 @@ fn trusting(protocols: &[&[u8]]) -> Arc<ClientConfig> {
 }
 
 fn connect(hub: &Hub) -> Stream {
-    let name = ServerName::try_from("localhost").expect("a name");
-    StreamOwned::new(ClientConnection::new(trusting(&[b"http/1.1"]), name).expect("a client"), hub.connect())
+    connect_with(hub, &[b"http/1.1"])
 }
 
-fn request(hub: &Hub, path: &str) -> (u16, BufReader<Stream>) {
+/// The handshake comes with the first bytes.
+pub fn connect_with(hub: &Hub, protocols: &[&[u8]]) -> Stream {
+    let name = ServerName::try_from("localhost").expect("a name");
+    StreamOwned::new(ClientConnection::new(trusting(protocols), name).expect("a client"), hub.connect())
+}
+
+pub fn request(hub: &Hub, path: &str) -> (u16, BufReader<Stream>) {
     let mut stream = connect(hub);
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("a request");
     let mut reader = BufReader::new(stream);
@@ -50,7 +55,7 @@ fn request(hub: &Hub, path: &str) -> (u16, BufReader<Stream>) {
     (head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0), reader)
 }
 
-fn hears(reader: &mut impl BufRead, text: &str) -> bool {
+pub fn hears(reader: &mut impl BufRead, text: &str) -> bool {
     let mut line = String::new();
     while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
         if line.contains(text) {
@@ -62,7 +67,7 @@ fn hears(reader: &mut impl BufRead, text: &str) -> bool {
 }
 
 /// Publishes over TLS.
-fn publish(hub: &Hub, room: &str, data: &str) {
+pub fn publish(hub: &Hub, room: &str, data: &str) {
     let body = json!({ "room": room, "event": "e", "data": data }).to_string();
     let mut stream = connect(hub);
     let head = format!("POST /api/publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -70,7 +75,7 @@ fn publish(hub: &Hub, room: &str, data: &str) {
     assert!(hears(&mut BufReader::new(stream), "200 OK"));
 }
 
-fn metric(hub: &Hub, name: &str) -> f64 {
+pub fn metric(hub: &Hub, name: &str) -> f64 {
     let mut stream = connect(hub);
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("a request");
     let mut text = String::new();
@@ -182,4 +187,20 @@ fn a_certificate_is_replaced_while_streams_go_on() {
     publish(&hub, "r", "still here");
     assert!(hears(&mut stream, "still here"));
     files.iter().for_each(|file| fs::remove_file(file).expect("it is there"));
+}
+
+#[test]
+fn the_generator_of_load_finds_no_fault_over_tls() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+    let hub = Hub::start_with(&config(""), &[("CALLBOARD_BROKER__RESP", &format!("127.0.0.1:{port}"))]);
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/security/tls/ca.pem");
+    for wire in ["sse", "ws", "socketio"] {
+        let mut bench = std::process::Command::new(env!("CARGO_BIN_EXE_callboard"));
+        bench.arg("bench").arg(format!("https://{}", hub.address)).args(["--tls-ca", ca, "--wire", wire, "-n", "10", "--closed-loop"]);
+        bench.args(["--seconds", "0.3", "--warm-up-seconds", "0.1", "--via", &format!("redis://127.0.0.1:{port}"), "--json"]);
+        let output = bench.output().expect("the program starts");
+        assert!(output.status.success(), "{wire}: {output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert!(report["traffic"]["delivered"].as_u64() > Some(0), "{wire}: {report}");
+    }
 }

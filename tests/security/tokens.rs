@@ -4,7 +4,10 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use super::support::{Hub, SECRET, WITH_TOKENS, now, token, token_of};
+use super::{
+    socketio::{Client, Kind, Way},
+    support::{Hub, SECRET, WITH_TOKENS, now, token, token_of},
+};
 
 fn signed_by(secret: &str, algorithm: Algorithm) -> String {
     let claims = json!({ "sub": "alice", "exp": now() + 600 });
@@ -96,6 +99,20 @@ fn a_token_is_judged_alike_however_it_comes() {
         ];
         for (way, answer, welcome) in ways {
             assert_eq!(answer.status, if *is_good { welcome } else { 401 }, "{name}, {way}");
+        }
+    }
+}
+
+/// A bad token refuses the namespace, or the handshake of 0.9; the same token, whichever way it comes.
+#[test]
+fn a_token_is_judged_alike_on_every_socket_io() {
+    let hub = Hub::start(WITH_TOKENS);
+    for (name, token, is_good) in &vectors() {
+        for kind in Kind::ALL {
+            let ways = Way::ALL.into_iter().filter(|way| *way != Way::Auth || matches!(kind, Kind::Polling5 | Kind::WebSocket5));
+            for way in ways {
+                assert_eq!(Client::connect(&hub, kind, Some((way, token))).is_some(), *is_good, "{name}, {kind:?}, {way:?}");
+            }
         }
     }
 }

@@ -122,5 +122,6 @@ fn a_session_without_a_namespace_is_closed() {
     assert!(socket.text().starts_with('0'));
     assert_eq!(socket.close_code(), 1001);
     let path = format!("/socket.io/?EIO=4&transport=polling&sid={}", hub.open("EIO=4&transport=polling"));
-    assert_eq!(hub.get(&path).body, "1");
+    assert_eq!(hub.get(&path).body, "6");
+    assert_eq!(hub.get(&path).status, 400);
 }

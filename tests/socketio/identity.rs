@@ -1,11 +1,14 @@
 //! Who a Socket.IO client is: tokens in `auth`, in queries and headers, and what is refused.
 
-use super::support::{Hub, answer, command};
+use super::{
+    shared::hub::binary,
+    support::{Hub, answer},
+};
 
 const SECRET: (&str, &str) = ("CALLBOARD_AUTH__JWT__SECRET", "0123456789abcdef0123456789abcdef");
 
 fn token(user: &str) -> String {
-    let output = command().env(SECRET.0, SECRET.1).args(["token", "--user", user]).output().expect("callboard token");
+    let output = binary().env(SECRET.0, SECRET.1).args(["token", "--user", user]).output().expect("callboard token");
     String::from_utf8(output.stdout).expect("a token").trim().to_owned()
 }
 
@@ -71,4 +74,38 @@ fn the_application_puts_a_user_into_a_room_and_takes_it_out() {
     assert_eq!(socket.text(), r#"42["n",1]"#);
     order("/api/leave");
     assert_eq!(socket.text(), r#"42["left","vip"]"#);
+}
+
+#[test]
+fn a_user_who_shows_a_token_in_auth_counts_among_its_connections_and_the_refused_are_counted() {
+    let hub = Hub::start(&[SECRET, ("CALLBOARD_SERVER__MAX_CONNECTIONS_PER_USER", "1")]);
+    let connect = |user: &str| {
+        let mut socket = hub.web_socket("/socket.io/?EIO=4&transport=websocket").expect("a WebSocket");
+        assert!(socket.text().starts_with('0'));
+        socket.send(&format!(r#"40{{"token":"{}"}}"#, token(user)));
+        let answer = socket.text();
+        (socket, answer)
+    };
+    let (mut first, answer) = connect("alice");
+    assert!(answer.starts_with(r#"40{"sid""#), "{answer}");
+    first.send(&format!(r#"40/chat,{{"token":"{}"}}"#, token("alice")));
+    assert!(first.text().starts_with("40/chat,{"), "it is the same connection");
+    let (mut second, answer) = connect("alice");
+    assert!(answer.starts_with("44{") && answer.contains(r#""message":"too_many_connections""#), "{answer}");
+    assert!(connect("bob").1.starts_with(r#"40{"sid""#));
+    assert_eq!(hub.metric(r#"callboard_refusals_total{wire="socketio",reason="too_many_connections"}"#), "1");
+    drop(first);
+    // The hub hears of the end in its own time.
+    loop {
+        second.send(&format!(r#"40{{"token":"{}"}}"#, token("alice")));
+        if second.text().starts_with("40") {
+            break;
+        }
+    }
+    assert_eq!(answer_of_a_stranger(&hub), 403);
+    assert_eq!(hub.metric(r#"callboard_refusals_total{wire="socketio",reason="forbidden"}"#), "1");
+}
+
+fn answer_of_a_stranger(hub: &Hub) -> u16 {
+    answer(hub.ask("GET", "/socket.io/?EIO=4&transport=polling", "Origin: https://evil.test\r\n", b"")).status
 }

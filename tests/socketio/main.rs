@@ -2,8 +2,21 @@
 //! clients, and the real ones under Node and Python.
 
 mod clients;
+mod conformance;
+mod drain;
+mod early;
+mod emitter;
 mod engine;
 mod hostile;
 mod identity;
 mod legacy;
+mod official;
+mod origins;
+mod polling;
+mod proxies;
+mod recovery;
 mod support;
+mod tls;
+
+#[path = "../support/mod.rs"]
+mod shared;

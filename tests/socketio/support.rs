@@ -1,21 +1,16 @@
 //! A hub in a process of its own, and what raw clients need: requests over plain sockets, and WebSockets.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
-    process::{Child, ChildStdout, Command, Stdio},
-    time::Duration,
 };
 
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-/// Nothing here takes this long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::shared::{http, hub};
 
 pub struct Hub {
-    process: Child,
-    /// Held, for the hub has more to say.
-    _stdout: BufReader<ChildStdout>,
+    pub node: hub::Hub,
     pub address: String,
 }
 
@@ -28,27 +23,23 @@ pub struct Answer {
     pub bytes: Vec<u8>,
 }
 
-pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
-    command.current_dir(env!("CARGO_TARGET_TMPDIR")).env_remove("REDIS_URL");
-    command
-}
-
 impl Hub {
+    /// With settings from the environment.
     pub fn start(settings: &[(&str, &str)]) -> Self {
-        let mut process = command()
-            .env("CALLBOARD_SERVER__BIND", r#"["127.0.0.1:0"]"#)
-            .env("CALLBOARD_BROKER__RESP", "")
-            .envs(settings.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the hub starts");
-        let mut stdout = BufReader::new(process.stdout.take().expect("a pipe"));
-        let mut first = String::new();
-        stdout.read_line(&mut first).expect("the hub says where it listens");
-        let address = first.trim().rsplit_once("http://").expect("an address").1.to_owned();
-        Self { process, _stdout: stdout, address }
+        let setup = settings.iter().fold(hub::Setup::new(""), |setup, (name, value)| setup.variable(name, value));
+        Self::of(setup.start())
+    }
+
+    pub fn of(node: hub::Hub) -> Self {
+        let address = node.address.to_string();
+        Self { node, address }
+    }
+
+    /// With this configuration; publishers find the hub's own broker at the port.
+    pub fn configured(config: &str) -> (Self, u16) {
+        let node = hub::Setup::new(config).start();
+        let resp = node.resp;
+        (Self::of(node), resp)
     }
 
     pub fn url(&self) -> String {
@@ -56,9 +47,7 @@ impl Hub {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("the hub accepts");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-        stream
+        http::connect(self.node.address)
     }
 
     /// Sends a request and does not wait.
@@ -129,15 +118,7 @@ impl Hub {
     }
 }
 
-impl Drop for Hub {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-pub fn answer(mut stream: TcpStream) -> Answer {
+pub fn answer(mut stream: impl Read) -> Answer {
     let mut bytes = Vec::new();
     // A reset behind the answer cuts nothing off it.
     let _ = stream.read_to_end(&mut bytes);

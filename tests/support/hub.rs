@@ -63,7 +63,7 @@ impl Setup {
             let (config, resp) = (unique_path("config.toml"), free_port());
             let mut process = Process::spawn(self.command(&config, resp));
             match process.read_address() {
-                Some(address) => return Hub { process, address, resp },
+                Some(address) => return Hub { process, address, resp, config },
                 // Somebody else took the port between our look and the hub's.
                 None if process.log().contains("Address already in use") => {}
                 None => panic!("the hub does not start"),
@@ -73,9 +73,10 @@ impl Setup {
     }
 }
 
-/// The binary, deaf to the developer's environment.
+/// The binary, deaf to the developer's environment. `CALLBOARD_TEST_BINARY` names another build of it, such as the released one.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
+    let other = std::env::var_os("CALLBOARD_TEST_BINARY");
+    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_callboard").into()));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CALLBOARD_") || text == "REDIS_URL" || text == "RUST_LOG" {
@@ -115,10 +116,14 @@ impl Process {
                 self.readers.drain(..).for_each(|reader| reader.join().expect("a reader of the log"));
             }
             let log = self.log();
-            let line = log.lines().find(|line| line.contains("is listening on http://"));
-            let address = line.and_then(|line| line.rsplit("http://").next()?.trim().parse().ok());
+            let line = log.lines().find(|line| line.contains("is listening on http"));
+            let address = line.and_then(|line| line.rsplit("://").next()?.trim().parse().ok());
             if has_ended || address.is_some() { Some(address) } else { None }
         })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal by its name.
@@ -173,6 +178,7 @@ pub struct Hub {
     pub address: SocketAddr,
     /// Where its embedded broker takes PUBLISH.
     pub resp: u16,
+    config: PathBuf,
 }
 
 impl Hub {
@@ -213,6 +219,12 @@ impl Hub {
             assert!(Instant::now() < deadline, "{name} is {is}, not {value}");
             thread::sleep(std::time::Duration::from_millis(10));
         }
+    }
+
+    /// Writes another configuration and has it read. What the log says of it is the test's to await.
+    pub fn reload(&self, config: &str) {
+        fs::write(&self.config, config).expect("a file for the configuration");
+        self.process.signal("HUP");
     }
 
     /// SIGTERM.

@@ -2,10 +2,12 @@
 //! Included by path. Everything blocks, with a time-out: no test waits longer than [`PATIENCE`] for what must come.
 #![allow(dead_code, reason = "each test crate uses a part")]
 
+pub mod cluster;
 pub mod http;
 pub mod hub;
 pub mod publisher;
 pub mod redis;
+pub mod sentinel;
 pub mod sse;
 pub mod websocket;
 
@@ -28,6 +30,11 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// What ./scripts/test installs and names in the environment.
+pub fn installed(name: &str) -> std::ffi::OsString {
+    std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: ./scripts/test installs the packages and sets it"))
 }
 
 /// A port that was free a moment ago, for programs that cannot be asked which one they got.

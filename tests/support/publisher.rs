@@ -26,6 +26,19 @@ impl Publisher {
         line.trim_end().to_owned()
     }
 
+    /// The first lines of an answer, which must have so many.
+    pub fn command_lines(&mut self, words: &[&str], count: usize) -> Vec<String> {
+        let first = self.command(words);
+        let mut rest = (1..count).map(|_| {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("one more line");
+            line.trim_end().to_owned()
+        });
+        let mut lines = vec![first];
+        lines.extend(&mut rest);
+        lines
+    }
+
     pub fn publish(&mut self, channel: &str, payload: &str) {
         let answer = self.command(&["PUBLISH", channel, payload]);
         assert!(answer.starts_with(':'), "{answer}");

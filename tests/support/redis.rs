@@ -19,7 +19,8 @@ impl Redis {
         Self::try_start(port, arguments).expect("Redis starts")
     }
 
-    fn try_start(port: u16, arguments: &[&str]) -> Option<Self> {
+    /// `None` where it ends again, as it does if somebody else has the port.
+    pub fn try_start(port: u16, arguments: &[&str]) -> Option<Self> {
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).args(arguments);
         command.current_dir(unique_dir("redis"));

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use actix::{Message, dev::MessageResponse};
-use bytes::Bytes;
 
-use super::BrokerError;
+use super::{Answer, BrokerError, Greeting};
 use crate::{
     actors::{outbox::Outbox, replay::Positions},
     protocol::{ConnectionId, Encoding, GapReason, Publication, RoomName, resume::Point},
@@ -26,13 +25,18 @@ pub struct Hold {
 #[rtype(result = "()")]
 pub struct Release {
     pub connection: ConnectionId,
-    pub greeting: Option<Bytes>,
+    pub greeting: Option<Greeting>,
+    /// Where the client stands before the first of them: the id in its greeting.
+    pub stands: Option<Point>,
     pub missed: Vec<Arc<Publication>>,
     /// Nothing up to here is sent again. `None`: the room has no numbers now.
     pub after: Option<Point>,
-    /// That is further on than this node is.
+    /// That is further on than what has come by on this node.
     pub is_ahead: bool,
+    /// The client showed an id.
+    pub is_resumed: bool,
     pub positions: Option<Arc<Positions>>,
+    pub answer: Option<Answer>,
 }
 
 /// Registry → group: say this to one member.
@@ -40,7 +44,9 @@ pub struct Release {
 #[rtype(result = "()")]
 pub struct Greet {
     pub connection: ConnectionId,
-    pub greeting: Bytes,
+    pub greeting: Option<Greeting>,
+    pub stands: Option<Point>,
+    pub answer: Answer,
 }
 
 /// Registry → group: from now on the ids of this member's stream cover other rooms too.
@@ -58,6 +64,16 @@ pub struct Track {
 pub struct Replay {
     pub room: RoomName,
     pub since: Option<Box<str>>,
+    /// Nobody gets what it says: whoever asks only wants to know whether it would be whole.
+    pub is_trial: bool,
+}
+
+/// Connection → registry: would all be replayed that came in these rooms after this id?
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct WouldReplay {
+    pub rooms: Vec<RoomName>,
+    pub since: Box<str>,
 }
 
 /// What a member of a room with history missed.
@@ -67,7 +83,7 @@ pub struct Replayed {
     pub missed: Vec<Arc<Publication>>,
     /// Everything up to here is among them, or was seen before. `None`: the room has no numbers now.
     pub after: Option<Point>,
-    /// The client has been on a node that is ahead of this one: some of what it has seen is still to come.
+    /// Some of it is still to come by: the client has been on a node that is ahead of this one, or this one is catching up.
     pub is_ahead: bool,
     /// Where the client stands before the first of them, if that is known.
     pub from: Option<Point>,

@@ -6,7 +6,7 @@ mod reading;
 mod writing;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -14,11 +14,15 @@ use std::{
 
 use actix::{AsyncContext, Context, Handler};
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::RedisBridge;
 use crate::{
-    actors::messages::Deliver,
+    actors::{
+        attendance::Attendance,
+        messages::{Deliver, Reconfigure},
+    },
     broker::{
         archive::Archive,
         claims::Claims,
@@ -27,11 +31,11 @@ use crate::{
         recording::{Begun, Origin, Recording},
         timeline::Timeline,
     },
+    config::History,
     protocol::{
         ConnectionId, Publication, RoomName, Target,
         dialect::Emit,
         resume::{ResumeKey, RoomHash},
-        source::Destination,
     },
 };
 
@@ -62,8 +66,18 @@ pub(super) struct HistoryDesk {
     refusal_logged: Option<Instant>,
     /// After an outage: whom to tell of a gap, and how many rooms are still being fetched.
     restoring: Option<(Vec<Target>, usize)>,
-    /// Rooms whose last member left, and until when they are kept.
-    deserted: VecDeque<(Instant, Target)>,
+    /// Rooms whose last member left, and until when they are kept. A room is in it once.
+    deserted: BTreeSet<(Instant, Target)>,
+}
+
+/// What a publication of a room with history brings about.
+pub(super) struct TakenDown {
+    /// What goes out now, in order.
+    pub ready: SmallVec<[Deliver; 1]>,
+    /// How many were given up unwritten.
+    pub unwritten: u64,
+    /// What was missed during an outage is waited for no longer.
+    pub gave_up: bool,
 }
 
 impl HistoryDesk {
@@ -82,15 +96,21 @@ impl HistoryDesk {
             is_flush_due: false,
             refusal_logged: None,
             restoring: None,
-            deserted: VecDeque::new(),
+            deserted: BTreeSet::new(),
         }
     }
 
     /// A recording for a room that has none yet.
-    pub fn open(&mut self, room: &RoomName, limits: crate::config::History) -> Box<Recording> {
+    pub fn open(&mut self, room: &RoomName, limits: History) -> Box<Recording> {
         let hash = self.key.room(room);
         self.rooms.insert(hash, Target::Room(room.clone()));
         Box::new(Recording::new(limits, hash, self.archive.is_some()))
+    }
+
+    /// A recording that has begun elsewhere.
+    pub fn adopt(&mut self, room: &RoomName, recording: &mut Recording) {
+        recording.room = self.key.room(room);
+        self.rooms.insert(recording.room, Target::Room(room.clone()));
     }
 
     pub fn close(&mut self, recording: &Recording) {
@@ -103,34 +123,44 @@ impl HistoryDesk {
         }
     }
 
-    /// Numbers and keeps a publication of a room with history. `None`: it waits for its turn. The second part is how many were
-    /// given up unwritten.
+    /// Numbers and keeps a publication of a room with history.
     pub fn take_down(
         &mut self,
         recording: &mut Recording,
         mut publication: Publication,
         origin: Origin<'_>,
         deliver: impl FnOnce(Arc<Publication>) -> Deliver,
-    ) -> (Option<Deliver>, u64) {
+    ) -> TakenDown {
         recording.number(&mut publication, &self.timeline, self.key);
         let publication = Arc::new(publication);
-        let given_up = recording.keep(&publication, origin, Instant::now());
+        let unwritten = recording.keep(&publication, origin, Instant::now());
         if recording.journal.is_some() && publication.point.is_some() {
             self.queue(&publication.target, recording);
         }
-        (recording.hold(deliver(publication)), given_up)
+        let mut ready = SmallVec::new();
+        let keeps_waiting = recording.hold(deliver(publication), |delivery| ready.push(delivery));
+        TakenDown { ready, unwritten, gave_up: !keeps_waiting }
     }
 
     /// The deserted room that is kept no longer, if there is one.
     pub fn next_forgotten(&mut self, now: Instant) -> Option<Target> {
-        let is_due = self.deserted.front().is_some_and(|(until, _)| *until <= now) || self.deserted.len() > DESERTED;
-        if is_due { self.deserted.pop_front().map(|(_, target)| target) } else { None }
+        let is_due = self.deserted.first().is_some_and(|(until, _)| *until <= now) || self.deserted.len() > DESERTED;
+        if is_due { self.deserted.pop_first().map(|(_, target)| target) } else { None }
     }
 
-    pub fn note_deserted(&mut self, target: Target, ttl: Duration) {
-        let until = Instant::now() + ttl;
-        let place = self.deserted.partition_point(|(known, _)| *known <= until);
-        self.deserted.insert(place, (until, target));
+    /// The room's last member left.
+    pub fn note_deserted(&mut self, target: Target, recording: &mut Recording) {
+        self.note_visited(&target, recording);
+        let until = Instant::now() + recording.limits.ttl;
+        recording.deserted_until = Some(until);
+        self.deserted.insert((until, target));
+    }
+
+    /// It has members again.
+    pub fn note_visited(&mut self, target: &Target, recording: &mut Recording) {
+        if let Some(until) = recording.deserted_until.take() {
+            self.deserted.remove(&(until, target.clone()));
+        }
     }
 
     pub fn lose(&mut self) {
@@ -165,7 +195,7 @@ impl RedisBridge {
                 Some(Begun::Clean) => {
                     let held = recording.release();
                     self.desk.queue(&target, recording);
-                    held.into_iter().for_each(|delivery| route.fan_out(&delivery, &self.parts.metrics));
+                    route.fan_out_late(held, &self.parts.metrics);
                     route.settle();
                 }
                 Some(Begun::After(position)) => {
@@ -191,7 +221,7 @@ impl RedisBridge {
         ctx.run_interval(Duration::from_secs(1), |bridge, _| {
             while let Some(target) = bridge.desk.next_forgotten(Instant::now()) {
                 if bridge.routes.get(&target).is_some_and(|route| route.feeds.is_empty()) {
-                    bridge.close_route(&target);
+                    _ = bridge.close_route(&target);
                 }
             }
         });
@@ -224,13 +254,67 @@ impl Handler<Torn> for RedisBridge {
     type Result = ();
 
     fn handle(&mut self, Torn: Torn, _: &mut Context<Self>) {
+        let mut unfetched = Vec::new();
         for (target, route) in &mut self.routes {
-            if let Some(recording) = &mut route.recording
-                && recording.tear()
-            {
-                self.desk.asked.push(target.clone());
+            let Some(recording) = &mut route.recording else { continue };
+            let was_fetching = recording.can_catch_up();
+            let Some(held) = recording.tear() else { continue };
+            route.fan_out_late(held, &self.parts.metrics);
+            self.desk.asked.push(target.clone());
+            if was_fetching {
+                unfetched.push(target.clone());
             }
         }
+        unfetched.into_iter().for_each(|target| self.conclude_catch_up(target, false));
+    }
+}
+
+impl RedisBridge {
+    /// Another rule holds for a room from now on.
+    fn apply_limits(&mut self, target: &Target, limits: History) {
+        let Some(route) = self.routes.get_mut(target) else { return };
+        let Target::Room(room) = target else { return };
+        match &mut route.recording {
+            Some(recording) if limits.is_kept() => recording.limit(limits, Instant::now()),
+            Some(recording) => {
+                self.desk.note_visited(target, recording);
+                self.desk.close(recording);
+                let (held, was_fetching) = (recording.release(), recording.can_catch_up());
+                route.recording = None;
+                route.fan_out_late(held, &self.parts.metrics);
+                if was_fetching && self.is_up {
+                    self.conclude_catch_up(target.clone(), false);
+                }
+                let Some(route) = self.routes.get_mut(target) else { return };
+                if self.is_up {
+                    route.settle();
+                }
+                if route.feeds.is_empty() {
+                    self.close_route(target);
+                }
+            }
+            None if limits.is_kept() => {
+                route.recording = Some(self.desk.open(room, limits));
+                if self.is_up {
+                    self.ask_for_marker(target);
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+impl Handler<Reconfigure> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, Reconfigure(config): Reconfigure, _: &mut Context<Self>) {
+        let limits_of = |target: &Target| match target {
+            Target::Room(room) => Some((target.clone(), config.rule_for(room).history)),
+            Target::User(_) | Target::Namespace(_) => None,
+        };
+        let all: Vec<_> = self.routes.keys().filter_map(limits_of).collect();
+        self.parts.config = config;
+        all.into_iter().for_each(|(target, limits)| self.apply_limits(&target, limits));
     }
 }
 
@@ -252,10 +336,11 @@ impl Handler<Keyed> for RedisBridge {
     }
 }
 
-/// An emission as a publication to this target.
-pub(super) fn publication(target: Target, emit: Emit<Destination>) -> Publication {
-    let mut publication = Publication::new(target, emit.event);
-    publication.except = emit.except.iter().filter_map(|id| id.parse::<ConnectionId>().ok()).collect();
+/// An emission as a publication.
+pub(super) fn publication(emit: Emit<Target>, attendance: &Attendance) -> Publication {
+    let mut publication = Publication::new(emit.to, emit.event);
+    let named = emit.except.iter().filter_map(|id| id.parse::<ConnectionId>().ok());
+    publication.leave_out(named.chain(attendance.of(&*emit.except_rooms)));
     publication.duplicate_key = emit.duplicate_key;
     publication
 }

@@ -43,7 +43,7 @@ impl Handler<TellNodes> for RedisBridge {
         Box::pin(async move {
             let taken = sent.await;
             drop(permit);
-            taken
+            taken.map(drop)
         })
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Route {
     pub waiting: Vec<oneshot::Sender<Result<(), BrokerError>>>,
     /// It was whole when the link went down.
     pub is_torn: bool,
+    /// It has moved to another shard, and is about to follow.
+    pub is_frozen: bool,
     /// Of a room with history.
     pub recording: Option<Box<Recording>>,
 }
@@ -31,6 +33,7 @@ impl Route {
             channels: channels.iter().map(|channel| (Arc::clone(channel), ChannelState::Asked)).collect(),
             waiting: Vec::new(),
             is_torn: false,
+            is_frozen: false,
             recording: None,
         }
     }
@@ -62,6 +65,11 @@ impl Route {
         self.channels.iter().any(|(known, state)| **known == *channel && *state == ChannelState::Confirmed)
     }
 
+    /// It was recorded before an outage or a move, and is not yet again.
+    pub fn awaits_numbers(&self) -> bool {
+        self.is_frozen || self.recording.as_ref().is_some_and(|recording| recording.can_catch_up() && !recording.is_numbered())
+    }
+
     pub fn channels(&self) -> Vec<Arc<str>> {
         self.channels.iter().map(|(channel, _)| Arc::clone(channel)).collect()
     }
@@ -82,6 +90,7 @@ impl Route {
                     metrics.mailbox_full(match delivery.publication.target {
                         Target::Room(_) => "room",
                         Target::User(_) => "user",
+                        Target::Namespace(_) => "namespace",
                     });
                 }
                 // The registry has let it go and the unsubscription is on its way.
@@ -90,8 +99,17 @@ impl Route {
         }
     }
 
+    /// Hands on what waited for its number or its turn, or was fetched.
+    pub fn fan_out_late(&self, deliveries: impl IntoIterator<Item = Deliver>, metrics: &Metrics) {
+        for delivery in deliveries {
+            metrics.published("history").inc();
+            self.fan_out(&delivery, metrics);
+        }
+    }
+
     /// Answers those who wait, if it is known what to. Who joins a room with history is told when its events have numbers.
     pub fn settle(&mut self) {
+        self.is_frozen &= self.outcome().is_none();
         let is_numbered = self.recording.as_ref().is_none_or(|recording| recording.is_numbered());
         if let Some(outcome) = self.outcome().filter(|outcome| is_numbered || outcome.is_err()) {
             for waiting in self.waiting.drain(..) {

@@ -1,17 +1,22 @@
 //! The archive in Redis: a stream for each room, a record beside it of what is whole, and the keys of publishers.
 //!
 //! `prefix:history:{room}` is the stream, its entries under the very positions that every node computes, so that the same
-//! publication written by five nodes is kept once. `prefix:recording:{room}` says what is whole. The braces put both into one
-//! slot of a Redis Cluster.
+//! publication written by five nodes is kept once. `prefix:recording:{room}` says what is whole. On a Redis Cluster both lie in
+//! the slot of the room's native channel, where the room is listened to: `prefix:history:{tag}:room`, with a number in the
+//! braces that falls into that slot. What a slot's migration or failover does to the room, it does to its history.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use bytes::Bytes;
 use futures_util::future::{self, LocalBoxFuture};
 use redis::{Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use super::is_answer;
+use super::{
+    cluster::{Cluster, is_passing},
+    is_answer,
+    slots::{slot_of, tag_of},
+};
 use crate::{
     actors::messages::BrokerError,
     broker::archive::{Archive, Batch, Coverage, Entry, Extent, Stored, Written},
@@ -25,32 +30,57 @@ const CLAIM_MS: u64 = 5 * 60 * 1000;
 
 pub struct RedisArchive {
     prefix: String,
+    place: Place,
+}
+
+enum Place {
     /// The command connection, while the link is up.
-    commands: watch::Receiver<Option<MultiplexedConnection>>,
+    One(watch::Receiver<Option<MultiplexedConnection>>),
+    Cluster(Rc<Cluster>),
 }
 
 impl RedisArchive {
     pub fn new(prefix: String, commands: watch::Receiver<Option<MultiplexedConnection>>) -> Self {
-        Self { prefix, commands }
+        Self { prefix, place: Place::One(commands) }
+    }
+
+    pub fn on_cluster(prefix: String, cluster: Rc<Cluster>) -> Self {
+        Self { prefix, place: Place::Cluster(cluster) }
     }
 
     fn keys(&self, room: &RoomName) -> [String; 2] {
-        ["history", "recording"].map(|kind| format!("{}:{kind}:{{{}}}", self.prefix, room.as_str()))
+        let (prefix, name) = (&self.prefix, room.as_str());
+        let place = match &self.place {
+            Place::One(_) => format!("{{{name}}}"),
+            Place::Cluster(_) => format!("{{{}}}:{name}", tag_of(slot_of(&format!("{prefix}:room:{name}")))),
+        };
+        ["history", "recording"].map(|kind| format!("{prefix}:{kind}:{place}"))
     }
 
-    fn script(&self, text: &str, room: &RoomName) -> Cmd {
+    /// For `ask`: the command and a key that it is about.
+    fn script(&self, text: &str, room: &RoomName) -> (String, Cmd) {
         let mut command = redis::cmd("EVAL");
         let [stream, record] = self.keys(room);
-        command.arg(text).arg(2).arg(stream).arg(record);
-        command
+        command.arg(text).arg(2).arg(&stream).arg(record);
+        (stream, command)
     }
 
     fn claim_key(&self, key: &str) -> String {
         format!("{}:idempotency:{key}", self.prefix)
     }
 
-    fn ask<T: FromRedisValue + 'static>(&self, command: Cmd) -> LocalBoxFuture<'static, Result<T, BrokerError>> {
-        let Some(mut connection) = self.commands.borrow().clone() else {
+    fn ask<T: FromRedisValue + 'static>(&self, key: String, command: Cmd) -> LocalBoxFuture<'static, Result<T, BrokerError>> {
+        let commands = match &self.place {
+            Place::One(commands) => commands,
+            Place::Cluster(cluster) => {
+                let cluster = Rc::clone(cluster);
+                return Box::pin(async move {
+                    let answer = cluster.run(&key, &command).await.ok_or(BrokerError::Unavailable)?;
+                    answer.map_err(|error| if is_passing(&error) { BrokerError::Unavailable } else { refusal(&error) })
+                });
+            }
+        };
+        let Some(mut connection) = commands.borrow().clone() else {
             return Box::pin(future::ready(Err(BrokerError::Unavailable)));
         };
         Box::pin(async move { command.query_async(&mut connection).await.map_err(|error| refusal(&error)) })
@@ -63,13 +93,13 @@ fn refusal(error: &RedisError) -> BrokerError {
 
 impl Archive for RedisArchive {
     fn record(&self, batch: Batch) -> LocalBoxFuture<'static, Result<Written, BrokerError>> {
-        let mut command = self.script(RECORD, &batch.room);
+        let (key, mut command) = self.script(RECORD, &batch.room);
         let ttl = u64::try_from(batch.ttl.as_millis()).unwrap_or(u64::MAX / 2);
         command.arg(batch.size).arg(ttl).arg(batch.since.to_string()).arg(batch.until.to_string());
         for entry in &batch.entries {
             command.arg(entry.position.to_string()).arg(&*entry.channel).arg(entry.index).arg(&entry.payload[..]);
         }
-        let answer = self.ask::<(u64, u64, u64)>(command);
+        let answer = self.ask::<(u64, u64, u64)>(key, command);
         Box::pin(async move {
             let (added, duplicates, lost) = answer.await?;
             Ok(Written { added, duplicates, lost })
@@ -77,9 +107,9 @@ impl Archive for RedisArchive {
     }
 
     fn read(&self, room: &RoomName, after: Position, size: usize) -> LocalBoxFuture<'static, Result<Stored, BrokerError>> {
-        let mut command = self.script(READ, room);
+        let (key, mut command) = self.script(READ, room);
         command.arg(after.to_string()).arg(size);
-        let answer = self.ask::<Answer>(command);
+        let answer = self.ask::<Answer>(key, command);
         Box::pin(async move { Ok(stored(answer.await?)) })
     }
 
@@ -91,7 +121,8 @@ impl Archive for RedisArchive {
         first.arg(&stream).arg("-").arg("+").arg("COUNT").arg(1);
         let mut last = redis::cmd("XREVRANGE");
         last.arg(&stream).arg("+").arg("-").arg("COUNT").arg(1);
-        let (length, first, last) = (self.ask(length), self.ask::<Vec<StreamEntry>>(first), self.ask::<Vec<StreamEntry>>(last));
+        let length = self.ask(stream.clone(), length);
+        let (first, last) = (self.ask::<Vec<StreamEntry>>(stream.clone(), first), self.ask::<Vec<StreamEntry>>(stream, last));
         Box::pin(async move {
             let (length, first, last) = future::try_join3(length, first, last).await?;
             let id = |entries: Vec<StreamEntry>| entries.first().and_then(|(id, _)| id.parse().ok());
@@ -101,15 +132,17 @@ impl Archive for RedisArchive {
 
     fn claim(&self, key: &str, id: &str) -> LocalBoxFuture<'static, Result<Option<Box<str>>, BrokerError>> {
         let mut command = redis::cmd("SET");
-        command.arg(self.claim_key(key)).arg(id).arg("NX").arg("GET").arg("PX").arg(CLAIM_MS);
-        let answer = self.ask::<Option<String>>(command);
+        let key = self.claim_key(key);
+        command.arg(&key).arg(id).arg("NX").arg("GET").arg("PX").arg(CLAIM_MS);
+        let answer = self.ask::<Option<String>>(key, command);
         Box::pin(async move { Ok(answer.await?.map(String::into_boxed_str)) })
     }
 
     fn release(&self, key: &str) -> LocalBoxFuture<'static, ()> {
         let mut command = redis::cmd("DEL");
-        command.arg(self.claim_key(key));
-        let answer = self.ask::<()>(command);
+        let key = self.claim_key(key);
+        command.arg(&key);
+        let answer = self.ask::<()>(key, command);
         // If it fails, the key runs out by itself.
         Box::pin(async move { _ = answer.await })
     }

@@ -1,25 +1,25 @@
 //! Where Redis is and how to get in: addresses, sentinels, TLS, and what an operator can do when it fails.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, RedisError, TlsCertificates,
-    aio::{MultiplexedConnection, PubSubSink, PubSubStream},
-};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, TlsCertificates, aio::MultiplexedConnection};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::orders::is_forbidden;
+use super::{
+    listen::{Ear, Sink},
+    orders::is_forbidden,
+};
 use crate::config::{BrokerUrl, Sentinel};
 
 /// For connecting, and for each answer. A stopped Redis accepts connections and answers nothing.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why an address can't even be tried.
 #[derive(Debug, Error)]
 pub enum AddressError {
-    #[error("broker.url {0}: Redis Cluster is not supported; name one Redis (redis://…) or its sentinels (redis-sentinel://…)")]
+    #[error("broker.url {0} is a Redis Cluster, not one Redis")]
     Cluster(String),
     #[error("broker.url {0} is the embedded broker, not a Redis")]
     Embedded(String),
@@ -42,6 +42,14 @@ pub(super) enum LinkError {
     Ended,
     #[error("no sentinel knows a reachable master named {0:?}")]
     NoMaster(String),
+    #[error("no node of the cluster knows a primary for these slots")]
+    NoPrimary,
+    #[error("another process is the primary of these slots now")]
+    Replaced,
+    #[error("a slot moved while channels were being subscribed, and the answers can't be told apart")]
+    Confused,
+    #[error("the shard that keeps the key of ids is not reachable")]
+    NoKey,
 }
 
 impl LinkError {
@@ -52,9 +60,17 @@ impl LinkError {
             Self::Redis(error) if is_forbidden(error) || is_forbidden_to_script(error) => {
                 "; the ACL of this user lacks a right that the hub needs: see docs/operations/redis.md for the recipe"
             }
+            Self::Redis(error) if is_unknown(error) => "; Redis 6.2 or newer is needed, on a cluster 7.0",
+            Self::Redis(error) if error.detail().is_some_and(|detail| detail.contains("cluster support disabled")) => {
+                "; broker.url names a cluster, and this is a single Redis: write redis://"
+            }
             _ => "",
         }
     }
+}
+
+fn is_unknown(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("unknown command"))
 }
 
 fn is_stranger(error: &RedisError) -> bool {
@@ -77,9 +93,11 @@ where
 
 /// One listening and one command connection.
 pub(super) struct Connections {
-    pub sink: PubSubSink,
-    pub stream: PubSubStream,
+    pub sink: Sink,
+    pub ear: Ear,
     pub commands: MultiplexedConnection,
+    /// Where the markers of the clock come.
+    pub clock_channel: Arc<str>,
 }
 
 /// Knows the way in. It exists only for an address that can work; a Redis that is not there yet is no error.
@@ -90,21 +108,17 @@ pub struct Connector {
 }
 
 enum Place {
-    One(Client),
+    One(Box<Client>),
     Sentinel(Sentinel),
 }
 
 impl Connector {
     pub fn new(url: BrokerUrl, tls_root: Option<Vec<u8>>) -> Result<Self, AddressError> {
         let shown = url.to_string();
-        // The crate would trust nobody and say nothing.
-        let is_certificate = |root: &Vec<u8>| matches!(CertificateDer::pem_slice_iter(root).next(), Some(Ok(_)));
-        if tls_root.as_ref().is_some_and(|root| !is_certificate(root)) {
-            return Err(AddressError::NoCertificate);
-        }
+        check_root(tls_root.as_deref())?;
         let place = match url {
             BrokerUrl::Redis(url) => match open(url.expose(), tls_root.as_deref()) {
-                Ok(client) => Place::One(client),
+                Ok(client) => Place::One(Box::new(client)),
                 Err(source) => return Err(AddressError::Unusable { url: shown, source }),
             },
             BrokerUrl::Sentinel(sentinel) => Place::Sentinel(sentinel),
@@ -114,17 +128,18 @@ impl Connector {
         Ok(Self { place, tls_root })
     }
 
-    pub(super) async fn connect(&self) -> Result<Connections, LinkError> {
+    pub(super) async fn connect(&self, prefix: &str) -> Result<Connections, LinkError> {
         let client = self.client().await?;
         let (sink, stream) = answer(client.get_async_pubsub()).await?.split();
         let options = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
         let commands = answer(client.get_multiplexed_async_connection_with_config(&options)).await?;
-        Ok(Connections { sink, stream, commands })
+        let clock_channel = format!("{prefix}:clock").into();
+        Ok(Connections { sink: Sink::One(sink), ear: Ear::One(stream), commands, clock_channel })
     }
 
     async fn client(&self) -> Result<Client, LinkError> {
         let sentinel = match &self.place {
-            Place::One(client) => return Ok(client.clone()),
+            Place::One(client) => return Ok(Client::clone(client)),
             Place::Sentinel(sentinel) => sentinel,
         };
         for address in &sentinel.sentinels {
@@ -142,7 +157,13 @@ impl Connector {
     }
 }
 
-fn open(url: &str, tls_root: Option<&[u8]>) -> Result<Client, RedisError> {
+/// The crate would trust nobody and say nothing.
+pub(super) fn check_root(tls_root: Option<&[u8]>) -> Result<(), AddressError> {
+    let is_certificate = |root: &[u8]| matches!(CertificateDer::pem_slice_iter(root).next(), Some(Ok(_)));
+    if tls_root.is_none_or(is_certificate) { Ok(()) } else { Err(AddressError::NoCertificate) }
+}
+
+pub(super) fn open(url: &str, tls_root: Option<&[u8]>) -> Result<Client, RedisError> {
     match tls_root {
         Some(root) if url.starts_with("rediss:") => {
             Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(root.to_vec()) })

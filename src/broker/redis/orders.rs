@@ -4,8 +4,9 @@ use std::{collections::HashSet, sync::Arc};
 
 use foldhash::fast::RandomState;
 use futures_util::future;
-use redis::{ErrorKind, RedisError, ServerErrorKind, aio::PubSubSink};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use super::{cluster::is_passing, listen::Sink};
 use crate::protocol::resume::RoomHash;
 
 /// Channels in one command.
@@ -65,18 +66,22 @@ fn take(channels: &mut HashSet<Arc<str>, RandomState>) -> Vec<Arc<str>> {
 pub(super) struct Carried {
     pub confirmed: Vec<Arc<str>>,
     pub refused: Vec<(Arc<str>, RedisError)>,
+    /// Their slot is no longer here, or not served for now.
+    pub astray: Vec<Arc<str>>,
 }
 
 impl Carried {
     pub fn extend(&mut self, more: Self) {
         self.confirmed.extend(more.confirmed);
         self.refused.extend(more.refused);
+        self.astray.extend(more.astray);
     }
 
     fn note(&mut self, channel: Arc<str>, answer: Result<(), RedisError>) -> Result<(), RedisError> {
         match answer {
             Ok(()) => self.confirmed.push(channel),
             Err(error) if is_forbidden(&error) => self.refused.push((channel, error)),
+            Err(error) if is_passing(&error) => self.astray.push(channel),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -89,33 +94,29 @@ pub(super) fn is_forbidden(error: &RedisError) -> bool {
 }
 
 /// Tells Redis. An ACL judges a command as a whole, so a refused one is sent again channel by channel, in one go.
-pub(super) async fn carry(mut sink: PubSubSink, order: Order) -> Result<Carried, RedisError> {
+pub(super) async fn carry(mut sink: Sink, order: Order) -> Result<Carried, RedisError> {
     let mut carried = Carried::default();
     let channels = match order {
         Order::Unsubscribe(channels) => {
-            sink.unsubscribe(names(&channels)).await?;
+            sink.unsubscribe(&channels).await?;
             return Ok(carried);
         }
         Order::Subscribe(channels) => channels,
     };
-    match sink.subscribe(names(&channels)).await {
-        Ok(()) => carried.confirmed = channels,
-        Err(error) if is_forbidden(&error) => {
+    match sink.subscribe_all(&channels).await {
+        Some(Ok(())) => carried.confirmed = channels,
+        Some(Err(error)) if !is_forbidden(&error) => return Err(error),
+        Some(Err(_)) | None => {
             let answers = future::join_all(channels.iter().map(|channel| {
                 let mut sink = sink.clone();
-                async move { sink.subscribe(&**channel).await }
+                async move { sink.subscribe(channel).await }
             }));
             for (channel, answer) in channels.iter().zip(answers.await) {
                 carried.note(Arc::clone(channel), answer)?;
             }
         }
-        Err(error) => return Err(error),
     }
     Ok(carried)
-}
-
-fn names(channels: &[Arc<str>]) -> Vec<&str> {
-    channels.iter().map(|channel| &**channel).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use super::{
     Bench, BenchError,
     crowd::{Crowd, IN_FLIGHT},
     process::Sample,
-    report::{ConnectFigures, MemoryFigures, Progress, Report},
+    progress::{Progress, share},
+    report::{ConnectFigures, MemoryFigures, Report},
     seconds,
 };
 
@@ -25,7 +26,9 @@ pub fn idle(bench: &Bench<'_>) -> Result<Report, BenchError> {
     for cycle in 1..=args.cycles {
         let connecting = Instant::now();
         let before = bench.sample_server()?;
-        crowd.open(bench.connections(), |ready| progress.show(&format!("cycle {cycle}: connected {ready} of {}", args.connections)))?;
+        let everyone = bench.connections();
+        crowd
+            .open(everyone, |ready| progress.show(share(ready, everyone), || format!("cycle {cycle}: connected {ready} of {everyone}")))?;
         let opened = bench.sample_server()?;
         let cpu = before.zip(opened).map(|(before, after)| after.cpu_since(&before));
         connects = Some(ConnectFigures::new(args.connections.into(), connecting.elapsed(), cpu));
@@ -34,7 +37,7 @@ pub fn idle(bench: &Bench<'_>) -> Result<Report, BenchError> {
         crowd.close_all();
         let closed = wait_until_closed(bench, start.as_ref())?;
         if let (Some(start), Some(held)) = (start, held) {
-            memory.push(MemoryFigures::new(&start, &held, closed.as_ref(), args.connections));
+            memory.push(MemoryFigures::new(&start, &held, closed.as_ref(), everyone));
         }
     }
     progress.clear();
@@ -53,9 +56,9 @@ pub fn connects(bench: &Bench<'_>) -> Result<Report, BenchError> {
         crowd.start_one(place)?;
     }
     let mut turn_over = |crowd: &mut Crowd<'_>, length: Duration| {
-        let end = Instant::now() + length;
+        let start = Instant::now();
         let mut made = 0;
-        while Instant::now() < end {
+        while start.elapsed() < length {
             crowd.turn(TURN)?;
             for place in 0..places {
                 if crowd.is_ready(place) {
@@ -64,7 +67,8 @@ pub fn connects(bench: &Bench<'_>) -> Result<Report, BenchError> {
                     made += 1;
                 }
             }
-            progress.show(&format!("connected and closed {made}"));
+            let done = start.elapsed().as_secs_f64() / length.as_secs_f64();
+            progress.show(done, || format!("connected and closed {made}"));
         }
         Ok(made)
     };

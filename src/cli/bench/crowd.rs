@@ -7,14 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream};
+use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     BenchError,
     histogram::Histogram,
-    streams::Streams,
+    readiness::{Arrival, Readiness},
     subscriber::{Stage, Subscriber, Terms},
+    transport::Endpoint,
 };
 
 /// Connections from one source address, of the 28,232 ports that Linux hands out by default. Near their end the kernel searches
@@ -22,6 +23,10 @@ use super::{
 const PER_SOURCE_ADDRESS: u32 = 10_000;
 /// Source addresses that runs leave to each other.
 const ADDRESSES_PER_RUN: u32 = 64;
+/// Of so many subscribers one is timed where the others are gathered.
+const TIMED_ONE_IN: u32 = 8;
+/// How long what the others were sent may lie in their sockets.
+const GATHER_PAUSE: Duration = Duration::from_millis(10);
 const BUFFER_BYTES: usize = 128 * 1024;
 /// Handshakes under way at once: below any listener's backlog.
 pub const IN_FLIGHT: usize = 128;
@@ -45,13 +50,17 @@ pub struct Tally {
 }
 
 pub struct Crowd<'a> {
-    server: SocketAddr,
-    streams: &'a Streams,
-    terms: Terms,
-    poll: Poll,
-    events: Events,
+    endpoint: Endpoint,
+    terms: Terms<'a>,
+    /// The sockets that wake this thread.
+    awaited: Readiness,
+    /// Those that are looked at in passing. To be woken for each delivery costs more than to take it, on both sides.
+    gathered: Readiness,
+    /// When the gathered were last found to hold nothing more.
+    gathered_at: Instant,
+    arrivals: Vec<Arrival>,
     buffer: Vec<u8>,
-    /// The token of a subscriber is its place here; a place is free after `close`.
+    /// The number of a subscriber is its place here; a place is free after `close`.
     subscribers: Vec<Option<Subscriber>>,
     /// Connections ever made, which chooses the source address.
     made: u32,
@@ -59,13 +68,15 @@ pub struct Crowd<'a> {
 }
 
 impl<'a> Crowd<'a> {
-    pub fn new(server: SocketAddr, streams: &'a Streams, terms: Terms) -> io::Result<Self> {
+    pub fn new(endpoint: Endpoint, terms: Terms<'a>) -> io::Result<Self> {
         Ok(Self {
-            server,
-            streams,
+            endpoint,
             terms,
-            poll: Poll::new()?,
-            events: Events::with_capacity(1024),
+            awaited: Readiness::new(1024)?,
+            // Few at a time, or those that are timed would wait behind them.
+            gathered: Readiness::new(32)?,
+            gathered_at: Instant::now(),
+            arrivals: Vec::new(),
             buffer: vec![0; BUFFER_BYTES],
             subscribers: Vec::new(),
             made: 0,
@@ -94,10 +105,12 @@ impl<'a> Crowd<'a> {
     /// Starts the connection at a place that is free, or one past the last.
     pub fn start_one(&mut self, place: usize) -> Result<(), BenchError> {
         let source = self.source_address();
-        let mut socket = connect(self.server, source).map_err(|source| BenchError::Connect { server: self.server, source })?;
+        let mut socket =
+            connect(self.endpoint.address, source).map_err(|source| BenchError::Connect { server: self.endpoint.address, source })?;
         self.made += 1;
-        self.poll.registry().register(&mut socket, Token(place), Interest::READABLE | Interest::WRITABLE).map_err(BenchError::Poll)?;
-        let subscriber = Subscriber::new(socket, self.streams.of_subscriber(place));
+        self.awaited.add(place, &mut socket).map_err(BenchError::Poll)?;
+        let transport = self.endpoint.transport(socket).map_err(|source| BenchError::Connect { server: self.endpoint.address, source })?;
+        let subscriber = Subscriber::new(transport, self.terms.streams.of_subscriber(place));
         if place == self.subscribers.len() {
             self.subscribers.push(Some(subscriber));
         } else {
@@ -106,19 +119,51 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
+    /// Reads no more from the subscriber at this place.
+    pub fn deafen(&mut self, place: usize) -> Result<(), BenchError> {
+        let Some(subscriber) = self.subscribers[place].as_mut() else { return Ok(()) };
+        subscriber.stage = Stage::Deaf;
+        self.awaited.remove(subscriber.transport.socket()).map_err(BenchError::Poll)
+    }
+
+    /// From here on most are read in passing, and only the others are timed: right for traffic at a rate, which does not wait
+    /// for anybody.
+    pub fn gather_most(&mut self) -> Result<(), BenchError> {
+        for (place, subscriber) in self.subscribers.iter_mut().enumerate() {
+            let Some(subscriber) = subscriber.as_mut().filter(|subscriber| subscriber.stage == Stage::Ready) else { continue };
+            // Fibonacci hashing: no period that a number of rooms could fall in step with.
+            if (place as u32).wrapping_mul(0x9e37_79b1) > u32::MAX / TIMED_ONE_IN {
+                subscriber.is_timed = false;
+                self.awaited.remove(subscriber.transport.socket()).map_err(BenchError::Poll)?;
+                self.gathered.add(place, subscriber.transport.socket()).map_err(BenchError::Poll)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for the sockets at most so long and handles what came.
     pub fn turn(&mut self, timeout: Duration) -> Result<(), BenchError> {
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            result => result.map_err(BenchError::Poll)?,
+        let until_gathering = GATHER_PAUSE.saturating_sub(self.gathered_at.elapsed());
+        let timeout = if self.gathered.is_empty() { timeout } else { timeout.min(until_gathering) };
+        self.awaited.wait(timeout, &mut self.arrivals).map_err(BenchError::Poll)?;
+        self.receive()?;
+        if !self.gathered.is_empty() && until_gathering.is_zero() {
+            let may_be_more = self.gathered.wait(Duration::ZERO, &mut self.arrivals).map_err(BenchError::Poll)?;
+            self.receive()?;
+            if !may_be_more {
+                self.gathered_at = Instant::now();
+            }
         }
-        for event in &self.events {
-            let Token(place) = event.token();
-            let Some(subscriber) = self.subscribers[place].as_mut() else { continue };
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<(), BenchError> {
+        for arrival in self.arrivals.drain(..) {
+            let Some(subscriber) = self.subscribers[arrival.place].as_mut() else { continue };
             let before = subscriber.stage;
-            if let Err(source) = advance(subscriber, event, self.streams, &self.terms, &mut self.buffer, &mut self.tally) {
+            if let Err(source) = advance(subscriber, arrival, &self.terms, &mut self.buffer, &mut self.tally) {
                 if before != Stage::Ready {
-                    return Err(BenchError::Refused { server: self.server, source });
+                    return Err(BenchError::Refused { server: self.endpoint.address, source });
                 }
                 subscriber.stage = Stage::Ended;
                 self.tally.ended += 1;
@@ -143,33 +188,24 @@ impl<'a> Crowd<'a> {
 
     /// Deliveries that never came, given how many events each room or user was sent.
     pub fn lost(&self, published: &[u64]) -> u64 {
-        self.subscribers.iter().flatten().map(|subscriber| subscriber.ledger.lost(published[subscriber.stream as usize])).sum()
+        let listeners = self.subscribers.iter().flatten().filter(|subscriber| subscriber.stage != Stage::Deaf);
+        listeners.map(|subscriber| subscriber.ledger.lost(published[subscriber.stream as usize])).sum()
     }
 
     /// 127.0.0.0/8 gives a local test more addresses than it needs, and each run others than the last; towards another machine
     /// the kernel chooses.
     fn source_address(&self) -> Option<Ipv4Addr> {
         let number = std::process::id().wrapping_mul(ADDRESSES_PER_RUN).wrapping_add(self.made / PER_SOURCE_ADDRESS);
-        (self.server.is_ipv4() && self.server.ip().is_loopback())
+        (self.endpoint.address.is_ipv4() && self.endpoint.address.ip().is_loopback())
             .then(|| Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + 256 + number % 0x00ff_0000))
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "split borrows of the one crowd")]
-fn advance(
-    subscriber: &mut Subscriber,
-    event: &Event,
-    streams: &Streams,
-    terms: &Terms,
-    buffer: &mut [u8],
-    tally: &mut Tally,
-) -> io::Result<()> {
+fn advance(subscriber: &mut Subscriber, arrival: Arrival, terms: &Terms<'_>, buffer: &mut [u8], tally: &mut Tally) -> io::Result<()> {
     match subscriber.stage {
-        Stage::Connecting if event.is_writable() || event.is_error() => subscriber.send_handshake(streams.handshake(subscriber.stream)),
-        Stage::Connecting | Stage::Ended => Ok(()),
-        _ if event.is_readable() || event.is_read_closed() || event.is_error() => {
-            subscriber.receive(event.is_read_closed() || event.is_error(), buffer, terms, tally)
-        }
+        Stage::Connecting if arrival.is_writable => subscriber.send_handshake(terms.streams.handshake(subscriber.stream)),
+        Stage::Connecting | Stage::Deaf | Stage::Ended => Ok(()),
+        _ if arrival.is_readable => subscriber.receive(arrival.is_ended, buffer, terms, tally),
         _ => Ok(()),
     }
 }

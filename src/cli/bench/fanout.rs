@@ -17,14 +17,13 @@ use super::{
     histogram::Histogram,
     link::Link,
     process::{Cpu, Sample},
+    progress::{Progress, share},
     publisher::{Pace, Published, Publisher, Shared},
-    report::{ConnectFigures, Faults, LatencyFigures, MemoryFigures, Progress, Report, Traffic},
+    report::{ConnectFigures, Faults, GrowthFigures, LatencyFigures, MemoryFigures, Report, Traffic},
     sample, seconds,
 };
 
 const TURN: Duration = Duration::from_millis(100);
-/// Without a delivery for so long, what is missing counts as lost.
-const DELIVERY_PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn run(bench: &Bench<'_>) -> Result<Report, BenchError> {
     let args = bench.args;
@@ -32,9 +31,16 @@ pub fn run(bench: &Bench<'_>) -> Result<Report, BenchError> {
     let mut crowd = bench.crowd()?;
     let before = bench.sample_server()?;
     let connecting = Instant::now();
-    crowd.open(bench.connections(), |ready| progress.show(&format!("connected {ready} of {}", args.connections)))?;
+    let everyone = bench.connections() + args.never_readers as usize;
+    crowd.open(everyone, |ready| progress.show(share(ready, everyone), || format!("connected {ready} of {everyone}")))?;
     let connect_time = connecting.elapsed();
     let connected = bench.sample_server()?;
+    for place in bench.connections()..everyone {
+        crowd.deafen(place)?;
+    }
+    if !args.closed_loop {
+        crowd.gather_most()?;
+    }
 
     let mut traffic = Running::start(bench)?;
     traffic.run_for(seconds(args.warm_up_seconds), &mut crowd, &mut progress, "warming up")?;
@@ -47,8 +53,9 @@ pub fn run(bench: &Bench<'_>) -> Result<Report, BenchError> {
     progress.clear();
 
     let mut report = Report::new(args);
-    report.connects = Some(ConnectFigures::new(args.connections.into(), connect_time, cpu(before, connected)));
-    report.memory = before.zip(connected).map(|(before, after)| vec![MemoryFigures::new(&before, &after, None, args.connections)]);
+    report.connects = Some(ConnectFigures::new(everyone as u64, connect_time, cpu(before, connected)));
+    report.memory = before.zip(connected).map(|(before, after)| vec![MemoryFigures::new(&before, &after, None, everyone)]);
+    report.growth = connected.zip(end.server).map(|(connected, end)| GrowthFigures::new(&connected, &end));
     report.latency_us = LatencyFigures::new(&latency);
     report.publisher_late_us = LatencyFigures::new(&published.lateness);
     report.traffic = Some(Traffic::new(start.published, end.published, start.delivered, end.delivered, end.at - start.at));
@@ -91,6 +98,7 @@ struct Running {
     permits: Option<Permits>,
     delivered: u64,
     last_delivery: Instant,
+    patience: Duration,
 }
 
 /// The closed loop's other half: lets the publisher go on when everything has arrived.
@@ -121,7 +129,7 @@ impl Running {
             shared: shared.clone(),
         };
         let publisher = thread::spawn(move || publisher.run());
-        Ok(Self { shared, publisher, permits, delivered: 0, last_delivery: Instant::now() })
+        Ok(Self { shared, publisher, permits, delivered: 0, last_delivery: Instant::now(), patience: seconds(args.patience_seconds) })
     }
 
     /// Receives for so long, or until the publisher or the deliveries have come to an end.
@@ -132,7 +140,8 @@ impl Running {
                 permits.give_if_all_arrived(&self.shared, crowd.tally.delivered);
             }
             crowd.turn(left.min(TURN))?;
-            progress.show(&format!("{what}: {:.0} s left, {} delivered", left.as_secs_f64(), crowd.tally.delivered));
+            let done = 1.0 - left.as_secs_f64() / length.as_secs_f64();
+            progress.show(done, || format!("{what}: {:.0} s left, {} delivered", left.as_secs_f64(), crowd.tally.delivered));
             if self.publisher.is_finished() || self.is_stalled(crowd) {
                 break;
             }
@@ -145,21 +154,28 @@ impl Running {
         if crowd.tally.delivered > self.delivered || all_arrived {
             (self.delivered, self.last_delivery) = (crowd.tally.delivered, Instant::now());
         }
-        self.last_delivery.elapsed() > DELIVERY_PATIENCE
+        self.last_delivery.elapsed() > self.patience
     }
 
     /// Stops publishing and receives until all has arrived, or nothing more comes.
     fn finish(mut self, crowd: &mut Crowd<'_>, progress: &mut Progress) -> Result<Published, BenchError> {
         self.shared.stop.store(true, SeqCst);
-        while !self.publisher.is_finished() || crowd.tally.delivered < self.shared.expected.load(SeqCst) {
+        loop {
+            let (delivered, expected) = (crowd.tally.delivered, self.shared.expected.load(SeqCst));
+            if self.publisher.is_finished() && delivered >= expected {
+                break;
+            }
             if self.is_stalled(crowd) && self.publisher.is_finished() {
                 break;
             }
             crowd.turn(TURN)?;
-            progress.show("waiting for the last deliveries");
+            progress.show(share(delivered as usize, expected as usize), || "waiting for the last deliveries".into());
         }
-        // Doubles come after what they double: one more look.
-        crowd.turn(TURN)?;
+        // Doubles come after what they double: one more look at all.
+        let end = Instant::now() + TURN;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            crowd.turn(left)?;
+        }
         match self.publisher.join() {
             Ok(result) => result.map_err(BenchError::Publish),
             Err(panic) => std::panic::resume_unwind(panic),

@@ -1,4 +1,4 @@
-//! The link to whatever takes the publishes: Redis, the embedded broker's RESP port, or `POST /api/publish`. Blocking, with
+//! The link to whatever takes the publishes: Redis, the embedded broker's RESP port, or an HTTP API. Blocking, with
 //! answers read behind the writes so that a round trip does not limit the rate.
 
 use std::{
@@ -14,6 +14,9 @@ use super::{marker::Marker, streams::Streams, wire::parse_head};
 
 /// A server that answers nothing for so long is taken to be stuck.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// In a path, what the name of the room or user stands in for. The body is then the data alone: so other servers take it.
+const PLACE_OF_NAME: &str = "{name}";
 
 /// Where to publish, as given with `--via`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +87,12 @@ impl Link {
                 self.out.extend_from_slice(b"}\r\n");
             }
             Via::Http { host, path } => {
-                let head = format!(r#"{{{},"event":"bench","data":"#, streams.api_field(marker.stream));
-                let length = head.len() + data.len() + 1;
+                let name = streams.name(marker.stream);
+                let (path, head, tail) = match path.contains(PLACE_OF_NAME) {
+                    true => (path.replace(PLACE_OF_NAME, &name), String::new(), ""),
+                    false => (path.clone(), format!(r#"{{"{}":"{name}","event":"bench","data":"#, streams.kind_name()), "}"),
+                };
+                let length = head.len() + data.len() + tail.len();
                 let key = self.api_key.as_ref().map_or(String::new(), |key| format!("Authorization: Bearer {key}\r\n"));
                 self.out.extend_from_slice(
                     format!(
@@ -95,7 +102,7 @@ impl Link {
                 );
                 self.out.extend_from_slice(head.as_bytes());
                 self.out.extend_from_slice(&data);
-                self.out.push(b'}');
+                self.out.extend_from_slice(tail.as_bytes());
             }
         }
         self.unanswered += 1;
@@ -142,7 +149,7 @@ impl Via {
                 let Some((status, head)) = parse_head(bytes) else { return Ok(None) };
                 let length = head + content_length(&bytes[..head]);
                 match bytes.get(..length) {
-                    Some(_) if status == 200 => Ok(Some(length)),
+                    Some(_) if matches!(status, 200..300) => Ok(Some(length)),
                     Some(answer) => Err(refused(answer)),
                     None => Ok(None),
                 }

@@ -1,8 +1,8 @@
 //! `callboard bench`: subscribers by the thousand on one thread, a publisher beside them, and exact books of what arrived.
 //!
-//! - [`crowd`] and [`subscriber`] receive; [`wire`] is as much of the protocols as they need; [`ledger`] keeps the books.
+//! - [`crowd`], [`readiness`], [`transport`] and [`subscriber`] receive; [`wire`] is as much of the protocols as they need; [`ledger`] keeps the books.
 //! - [`publisher`] and [`link`] send; [`streams`] names the rooms or users, [`marker`] numbers the events.
-//! - [`fanout`] and [`churn`] are the modes; [`process`], [`histogram`] and [`report`] say what it cost.
+//! - [`fanout`] and [`churn`] are the modes; [`process`], [`histogram`], [`report`] and [`progress`] say what it cost.
 //!
 //! Nothing here uses the rest of the hub, not even its codecs: a fault of theirs must not cancel itself out.
 
@@ -14,15 +14,19 @@ mod ledger;
 mod link;
 mod marker;
 mod process;
+mod progress;
 mod publisher;
+mod readiness;
 mod report;
 mod streams;
 mod subscriber;
+mod transport;
 mod wire;
 
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,7 +34,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use thiserror::Error;
 
-use self::{crowd::Crowd, link::Via, marker::Marker, process::Sample, report::Report, streams::Streams, subscriber::Terms, wire::Wire};
+use self::{
+    crowd::Crowd, link::Via, marker::Marker, process::Sample, report::Report, streams::Streams, subscriber::Terms, transport::Endpoint,
+    wire::Wire,
+};
 
 /// Measure a hub: deliveries, latency, CPU and memory, with loss, doubles and order checked exactly.
 #[derive(Debug, Clone, Args)]
@@ -38,6 +45,9 @@ pub struct BenchArgs {
     /// The server that subscribers connect to
     #[arg(default_value = "http://127.0.0.1:8080")]
     pub server: String,
+    /// PEM file with the root, or the self-signed certificate, of an https server
+    #[arg(long)]
+    pub tls_ca: Option<PathBuf>,
     /// What to measure
     #[arg(long, value_enum, default_value = "fanout")]
     pub mode: Mode,
@@ -47,6 +57,9 @@ pub struct BenchArgs {
     /// How many subscribers
     #[arg(long, short = 'n', default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
+    /// Further subscribers that never read, from when all are connected (--mode fanout)
+    #[arg(long, default_value_t = 0)]
+    pub never_readers: u32,
     /// Rooms they are dealt out to
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub rooms: u32,
@@ -56,7 +69,8 @@ pub struct BenchArgs {
     /// HS256 secret that the users' tokens are signed with
     #[arg(long)]
     pub jwt_secret: Option<String>,
-    /// Where to publish: redis://host:port (the embedded broker's RESP port too) or http://host:port/api/publish
+    /// Where to publish: redis://host:port (the embedded broker's RESP port too) or http://host:port/api/publish. With `{name}` in
+    /// an HTTP path, the room's or user's name stands there and the body is the bare data
     #[arg(long, default_value = "redis://127.0.0.1:6380")]
     pub via: Via,
     /// Key of the publish API
@@ -74,12 +88,18 @@ pub struct BenchArgs {
     /// Bytes of an event's data
     #[arg(long, default_value_t = 256, value_parser = payload_size)]
     pub size: usize,
+    /// Lost events are counted but are no error: for loads that are meant to be too much
+    #[arg(long)]
+    pub allow_loss: bool,
     /// Length of the measured window
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub seconds: f64,
     /// Traffic before the window
     #[arg(long, default_value_t = 2.0, value_parser = positive)]
     pub warm_up_seconds: f64,
+    /// Without a delivery for so long, what is missing counts as lost
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub patience_seconds: f64,
     /// Local process of the server, for its CPU and memory
     #[arg(long)]
     pub pid: Option<u32>,
@@ -109,8 +129,10 @@ pub enum Mode {
 
 #[derive(Debug, Error)]
 pub enum BenchError {
-    #[error("`{0}` is no address of the form http://host:port")]
+    #[error("`{0}` is no address of the form http://host:port, or https://host:port with --tls-ca")]
     Server(String),
+    #[error("can't use the certificates of {file}: {source}")]
+    Certificates { file: PathBuf, source: io::Error },
     #[error("can't resolve {host}: {source}")]
     Resolve { host: String, source: io::Error },
     #[error("can't connect to {server}: {source}")]
@@ -135,6 +157,7 @@ pub enum BenchError {
 
 /// Runs a measurement and prints its report. Deliveries that are lost, doubled or out of order are an error, after the report.
 pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
+    let allow_loss = args.allow_loss;
     // A thread of its own: the crowd's poll is not the runtime's.
     let measured = tokio::task::spawn_blocking(move || {
         let report = measure(&args)?;
@@ -145,7 +168,7 @@ pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
         Ok(result) => result?,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
-    match report.faults() {
+    match report.faults(allow_loss) {
         0 => Ok(()),
         faults => Err(BenchError::Inexact(faults)),
     }
@@ -163,6 +186,7 @@ fn measure(args: &BenchArgs) -> Result<Report, BenchError> {
 /// What all modes start from.
 struct Bench<'a> {
     args: &'a BenchArgs,
+    host: String,
     server: SocketAddr,
     streams: Arc<Streams>,
     origin: Instant,
@@ -170,22 +194,36 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(args: &'a BenchArgs) -> Result<Self, BenchError> {
-        let host = args.server.strip_prefix("http://").map(|host| host.trim_end_matches('/'));
-        let host = host.filter(|host| !host.is_empty() && !host.contains('/')).ok_or_else(|| BenchError::Server(args.server.clone()))?;
-        let host = link::with_port(host, 80);
+        let invalid = || BenchError::Server(args.server.clone());
+        let (scheme, host) = args.server.trim_end_matches('/').split_once("://").ok_or_else(invalid)?;
+        let port = match (scheme, &args.tls_ca) {
+            ("http", None) => 80,
+            ("https", Some(_)) => 443,
+            _ => return Err(invalid()),
+        };
+        if host.is_empty() || host.contains('/') {
+            return Err(invalid());
+        }
+        let host = link::with_port(host, port);
         let server = link::resolve(&host).map_err(|source| BenchError::Resolve { host: host.clone(), source })?;
         let run = format!("{:x}", std::process::id());
         let streams = match (args.users, &args.jwt_secret) {
             (Some(users), Some(secret)) => Streams::users(users, run, args.wire, &host, secret)?,
             _ => Streams::rooms(args.rooms, run, args.wire, &host),
         };
-        Ok(Self { args, server, streams: Arc::new(streams), origin: Instant::now() })
+        Ok(Self { args, host, server, streams: Arc::new(streams), origin: Instant::now() })
     }
 
     fn crowd(&self) -> Result<Crowd<'_>, BenchError> {
         let args = self.args;
-        let terms = Terms { wire: args.wire, for_users: args.users.is_some(), size: args.size, origin: self.origin };
-        Crowd::new(self.server, &self.streams, terms).map_err(BenchError::Poll)
+        let terms = Terms { wire: args.wire, streams: &self.streams, size: args.size, origin: self.origin };
+        let endpoint = match &args.tls_ca {
+            None => Endpoint::plain(self.server),
+            Some(file) => {
+                Endpoint::tls(self.server, &self.host, file).map_err(|source| BenchError::Certificates { file: file.clone(), source })?
+            }
+        };
+        Crowd::new(endpoint, terms).map_err(BenchError::Poll)
     }
 
     fn connections(&self) -> usize {

@@ -13,6 +13,8 @@ pub struct Sample {
     user_ticks: u64,
     system_ticks: u64,
     pub rss_bytes: u64,
+    /// The highest it ever was.
+    pub peak_rss_bytes: u64,
     pub descriptors: u64,
 }
 
@@ -37,7 +39,9 @@ impl Sample {
     pub fn of(pid: Option<u32>) -> io::Result<Self> {
         let root = PathBuf::from("/proc").join(pid.map_or("self".into(), |pid| pid.to_string()));
         let (user_ticks, system_ticks) = parse_ticks(&fs::read_to_string(root.join("stat"))?).ok_or_else(|| malformed("stat"))?;
-        let rss_bytes = parse_rss(&fs::read_to_string(root.join("status"))?).ok_or_else(|| malformed("status"))?;
+        let status = fs::read_to_string(root.join("status"))?;
+        let size = |name| parse_size(&status, name).ok_or_else(|| malformed("status"));
+        let (rss_bytes, peak_rss_bytes) = (size("VmRSS:")?, size("VmHWM:")?);
         let mut cpu_ns = 0;
         for task in fs::read_dir(root.join("task"))? {
             // A thread may end between the listing and the reading.
@@ -46,7 +50,7 @@ impl Sample {
         }
         // Another user's descriptors can't be listed: not worth failing for.
         let descriptors = fs::read_dir(root.join("fd")).map_or(0, |entries| entries.count() as u64);
-        Ok(Self { cpu_ns, user_ticks, system_ticks, rss_bytes, descriptors })
+        Ok(Self { cpu_ns, user_ticks, system_ticks, rss_bytes, peak_rss_bytes, descriptors })
     }
 
     /// The CPU spent since an earlier sample.
@@ -69,8 +73,8 @@ fn parse_ticks(stat: &str) -> Option<(u64, u64)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-fn parse_rss(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn parse_size(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
@@ -87,8 +91,9 @@ mod tests {
 
     #[test]
     fn resident_memory_is_read_in_bytes() {
-        assert_eq!(parse_rss("VmHWM:\t  9 kB\nVmRSS:\t    2048 kB\n"), Some(2048 * 1024));
-        assert_eq!(parse_rss("VmHWM:\t  9 kB\n"), None);
+        let status = "VmHWM:\t  9 kB\nVmRSS:\t    2048 kB\n";
+        assert_eq!((parse_size(status, "VmHWM:"), parse_size(status, "VmRSS:")), (Some(9 * 1024), Some(2048 * 1024)));
+        assert_eq!(parse_size(status, "VmSwap:"), None);
     }
 
     #[test]

@@ -71,18 +71,23 @@ impl Streams {
         &self.handshakes[stream as usize]
     }
 
+    /// The name of a room or user.
+    pub fn name(&self, stream: u32) -> String {
+        name(&self.run, stream)
+    }
+
+    pub fn for_users(&self) -> bool {
+        matches!(self.kind, StreamKind::User)
+    }
+
     /// The Redis channel of the native dialect.
     pub fn channel(&self, stream: u32) -> String {
         let kind = self.kind_name();
-        format!("callboard:{kind}:{}", name(&self.run, stream))
+        format!("callboard:{kind}:{}", self.name(stream))
     }
 
-    /// The addressing field of a publish over HTTP.
-    pub fn api_field(&self, stream: u32) -> String {
-        format!(r#""{}":"{}""#, self.kind_name(), name(&self.run, stream))
-    }
-
-    fn kind_name(&self) -> &'static str {
+    /// As a publish says whom it is for.
+    pub fn kind_name(&self) -> &'static str {
         match self.kind {
             StreamKind::Room => "room",
             StreamKind::User => "user",

@@ -5,30 +5,32 @@ use std::{
     time::Instant,
 };
 
-use mio::net::TcpStream;
-
 use super::{
     crowd::Tally,
     ledger::{Arrival, Ledger},
-    wire::{Unit, Wire, parse_head, pong},
+    streams::Streams,
+    transport::Transport,
+    wire::{self, Unit, Wire, parse_head},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Connecting,
     AwaitingHead,
-    /// WebSocket: the head has come, the `joined` or `welcome` not yet.
+    /// The head has come, but not yet what says that events come from here on.
     AwaitingConfirmation,
     Ready,
+    /// Never read from again: the slow client that every hub meets.
+    Deaf,
     /// Ended by the server, or refused.
     Ended,
 }
 
 /// What all subscribers of a run have in common.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
     pub wire: Wire,
-    pub for_users: bool,
+    pub streams: &'a Streams,
     /// Bytes of a payload.
     pub size: usize,
     /// The moment that the markers count from.
@@ -36,26 +38,28 @@ pub struct Terms {
 }
 
 pub struct Subscriber {
-    pub socket: TcpStream,
+    pub transport: Transport,
     pub stage: Stage,
     /// The room or user whose events it expects.
     pub stream: u32,
     pub ledger: Ledger,
+    /// Whether it is read the moment something comes, so that the time it took means something.
+    pub is_timed: bool,
     /// The start of a unit whose rest has not come. Empty, and without an allocation, while units come whole.
     carry: Vec<u8>,
 }
 
 impl Subscriber {
-    pub fn new(socket: TcpStream, stream: u32) -> Self {
-        Self { socket, stage: Stage::Connecting, stream, ledger: Ledger::default(), carry: Vec::new() }
+    pub fn new(transport: Transport, stream: u32) -> Self {
+        Self { transport, stage: Stage::Connecting, stream, ledger: Ledger::default(), is_timed: true, carry: Vec::new() }
     }
 
     /// Sends the handshake once the connection stands. A fresh socket takes these few hundred bytes in one write.
     pub fn send_handshake(&mut self, handshake: &[u8]) -> io::Result<()> {
-        if let Some(error) = self.socket.take_error()? {
+        if let Some(error) = self.transport.socket().take_error()? {
             return Err(error);
         }
-        if self.socket.write(handshake)? != handshake.len() {
+        if self.transport.write(handshake)? != handshake.len() {
             return Err(io::Error::new(io::ErrorKind::WriteZero, "the socket took only a part of the handshake"));
         }
         self.stage = Stage::AwaitingHead;
@@ -64,13 +68,13 @@ impl Subscriber {
 
     /// Reads what has come. One read empties the socket unless it fills the buffer, since a poll that is edge-triggered tells
     /// again of what comes after it (epoll(7)); only at the end of the stream another is needed to see it.
-    pub fn receive(&mut self, at_end: bool, buffer: &mut [u8], terms: &Terms, tally: &mut Tally) -> io::Result<()> {
+    pub fn receive(&mut self, at_end: bool, buffer: &mut [u8], terms: &Terms<'_>, tally: &mut Tally) -> io::Result<()> {
         loop {
-            match self.socket.read(buffer) {
+            match self.transport.read(buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(length) => {
                     self.take(&buffer[..length], terms, tally)?;
-                    if length < buffer.len() && !at_end {
+                    if length < buffer.len() && !at_end && self.transport.is_emptied_by_a_short_read() {
                         return Ok(());
                     }
                 }
@@ -81,7 +85,7 @@ impl Subscriber {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], terms: &Terms, tally: &mut Tally) -> io::Result<()> {
+    fn take(&mut self, bytes: &[u8], terms: &Terms<'_>, tally: &mut Tally) -> io::Result<()> {
         if self.carry.is_empty() {
             let used = self.consume(bytes, terms, tally)?;
             self.carry.extend_from_slice(&bytes[used..]);
@@ -98,7 +102,7 @@ impl Subscriber {
     }
 
     /// Handles every whole unit and returns how many bytes they were.
-    fn consume(&mut self, bytes: &[u8], terms: &Terms, tally: &mut Tally) -> io::Result<usize> {
+    fn consume(&mut self, bytes: &[u8], terms: &Terms<'_>, tally: &mut Tally) -> io::Result<usize> {
         let mut used = 0;
         if self.stage == Stage::AwaitingHead {
             let Some((status, length)) = parse_head(bytes) else { return Ok(0) };
@@ -108,7 +112,7 @@ impl Subscriber {
             used = length;
             match terms.wire {
                 Wire::Sse => self.become_ready(tally),
-                Wire::Ws => self.stage = Stage::AwaitingConfirmation,
+                Wire::Ws | Wire::SocketIo => self.stage = Stage::AwaitingConfirmation,
             }
         }
         let arrived_ns = terms.origin.elapsed().as_nanos() as u64;
@@ -119,27 +123,37 @@ impl Subscriber {
         Ok(used)
     }
 
-    fn handle(&mut self, unit: Unit<'_>, arrived_ns: u64, terms: &Terms, tally: &mut Tally) -> io::Result<()> {
+    fn handle(&mut self, unit: Unit<'_>, arrived_ns: u64, terms: &Terms<'_>, tally: &mut Tally) -> io::Result<()> {
         match unit {
             Unit::Event(marker) if marker.stream != self.stream => tally.misrouted += 1,
             Unit::Event(marker) => {
                 tally.delivered += 1;
-                tally.latency.record(arrived_ns.saturating_sub(marker.due_ns));
+                if self.is_timed {
+                    tally.latency.record(arrived_ns.saturating_sub(marker.due_ns));
+                }
                 match self.ledger.record(marker.sequence) {
                     Arrival::InOrder => {}
                     Arrival::Late => tally.out_of_order += 1,
                     Arrival::Double => tally.doubled += 1,
                 }
             }
-            Unit::Ping(body) => {
-                self.socket.write_all(&pong(body))?;
-            }
+            Unit::Ping(body) => self.answer(wire::PONG, body)?,
+            Unit::Heartbeat => self.answer(wire::TEXT, wire::HEARTBEAT)?,
+            Unit::Open => self.answer(wire::TEXT, wire::CONNECT)?,
             Unit::Gap => tally.gap_notices += 1,
-            Unit::Joined if !terms.for_users => self.confirm(tally),
-            Unit::Welcome if terms.for_users => self.confirm(tally),
+            Unit::Joined if !terms.streams.for_users() => self.confirm(tally),
+            Unit::Welcome if terms.streams.for_users() => self.confirm(tally),
+            Unit::Welcome if terms.wire == Wire::SocketIo => {
+                self.answer(wire::TEXT, wire::subscribe(&terms.streams.name(self.stream)).as_bytes())?;
+            }
             Unit::Joined | Unit::Welcome | Unit::Other => {}
         }
         Ok(())
+    }
+
+    /// Sends a frame of a few bytes, for which an idle socket always has room.
+    fn answer(&mut self, opcode: u8, body: &[u8]) -> io::Result<()> {
+        self.transport.write_all(&wire::client_frame(opcode, body))
     }
 
     fn confirm(&mut self, tally: &mut Tally) {
@@ -158,10 +172,16 @@ impl Subscriber {
 mod tests {
     use std::net::TcpListener;
 
+    use mio::net::TcpStream;
+
     use super::*;
     use crate::cli::bench::marker::Marker;
 
     const SIZE: usize = 64;
+
+    fn streams() -> Streams {
+        Streams::rooms(1, "r".into(), Wire::Sse, "h")
+    }
 
     fn event(stream: u32, sequence: u64) -> Vec<u8> {
         let mut block = b"event: bench\ndata: \"".to_vec();
@@ -174,8 +194,9 @@ mod tests {
     fn feed(events: &[(u32, u64)], piece: usize) -> (Subscriber, Tally) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut subscriber = Subscriber { stage: Stage::AwaitingHead, ..Subscriber::new(socket, 7) };
-        let terms = Terms { wire: Wire::Sse, for_users: false, size: SIZE, origin: Instant::now() };
+        let mut subscriber = Subscriber { stage: Stage::AwaitingHead, ..Subscriber::new(Transport::Plain(socket), 7) };
+        let streams = streams();
+        let terms = Terms { wire: Wire::Sse, streams: &streams, size: SIZE, origin: Instant::now() };
         let mut tally = Tally::default();
         let mut bytes = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nretry: 3000\n:\n\n".to_vec();
         events.iter().for_each(|(stream, sequence)| bytes.extend(event(*stream, *sequence)));
@@ -207,7 +228,8 @@ mod tests {
     fn a_refused_handshake_is_an_error_that_names_the_status() {
         let (mut subscriber, mut tally) = feed(&[], 4096);
         subscriber.stage = Stage::AwaitingHead;
-        let terms = Terms { wire: Wire::Sse, for_users: false, size: SIZE, origin: Instant::now() };
+        let streams = streams();
+        let terms = Terms { wire: Wire::Sse, streams: &streams, size: SIZE, origin: Instant::now() };
         let error = subscriber.take(b"HTTP/1.1 503 Service Unavailable\r\n\r\n", &terms, &mut tally).unwrap_err();
         assert!(error.to_string().contains("503"));
     }

@@ -1,4 +1,4 @@
-//! The two wires as the generator speaks them: the bytes of a handshake, and where one unit of a stream ends. Only as much is
+//! The wires as the generator speaks them: the bytes of a handshake, and where one unit of a stream ends. Only as much is
 //! understood as the counting needs, so that receiving costs less than sending.
 
 use std::fmt::Write;
@@ -12,7 +12,15 @@ use super::marker::Marker;
 pub enum Wire {
     Sse,
     Ws,
+    /// Socket.IO 4.x: protocol 5 on Engine.IO 4, by WebSocket from the start.
+    #[value(name = "socketio")]
+    SocketIo,
 }
+
+/// What a client sends to become a WebSocket. The key is RFC 6455's own example: nothing here depends on its being secret or
+/// fresh.
+const UPGRADE: &str =
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// Whose events a subscriber asks for.
 #[derive(Debug, Clone, Copy)]
@@ -29,15 +37,14 @@ impl Wire {
     pub fn handshake(self, host: &str, subscription: Subscription<'_>) -> Vec<u8> {
         let (path, headers) = match self {
             Self::Sse => ("/sse", "Accept: text/event-stream\r\n"),
-            // The key is RFC 6455's own example: nothing here depends on its being secret or fresh.
-            Self::Ws => (
-                "/ws",
-                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
-            ),
+            Self::Ws => ("/ws", UPGRADE),
+            Self::SocketIo => ("/socket.io/?EIO=4&transport=websocket", UPGRADE),
         };
         let mut head = format!("GET {path}");
         // Writing into a String can't fail.
         let _ = match subscription {
+            // A room is asked for in the session: `subscribe`.
+            Subscription::Room(_) if self == Self::SocketIo => write!(head, " HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"),
             Subscription::Room(room) => write!(head, "?room={room} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"),
             Subscription::User { token } => {
                 write!(head, " HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{headers}\r\n")
@@ -50,7 +57,7 @@ impl Wire {
     pub fn accepting_status(self) -> u16 {
         match self {
             Self::Sse => 200,
-            Self::Ws => 101,
+            Self::Ws | Self::SocketIo => 101,
         }
     }
 
@@ -59,7 +66,8 @@ impl Wire {
     pub fn next_unit(self, bytes: &[u8], size: usize) -> Option<(Unit<'_>, usize)> {
         match self {
             Self::Sse => sse_block(bytes, size),
-            Self::Ws => frame(bytes),
+            Self::Ws => frame(bytes, native_text),
+            Self::SocketIo => frame(bytes, socketio_text),
         }
     }
 }
@@ -70,11 +78,15 @@ pub enum Unit<'a> {
     Event(Marker),
     /// To be answered with a pong of the same bytes.
     Ping(&'a [u8]),
+    /// Engine.IO's own ping, to be answered with [`HEARTBEAT`].
+    Heartbeat,
+    /// The Engine.IO session is open, to be answered with [`CONNECT`].
+    Open,
     /// The wire's notice that events may have been missed.
     Gap,
     /// The server confirms that the room's events come from here on.
     Joined,
-    /// The server greets: a user's events come from here on.
+    /// The server greets: a user's events come from here on, and in Socket.IO a room can be asked for.
     Welcome,
     /// A comment, a presence notice and the like.
     Other,
@@ -87,10 +99,25 @@ pub fn parse_head(bytes: &[u8]) -> Option<(u16, usize)> {
     Some((status.unwrap_or(0), end + 4))
 }
 
-/// A pong with a mask of zeros, which leaves the bytes as they are (RFC 6455 §5.3 asks for unpredictable masks on account of
-/// proxies; there is none here). A ping holds at most 125 bytes, which `frame` has made sure of.
-pub fn pong(body: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x8a, 0x80 | body.len() as u8, 0, 0, 0, 0];
+pub const TEXT: u8 = 1;
+const PING: u8 = 9;
+pub const PONG: u8 = 10;
+/// Engine.IO's pong.
+pub const HEARTBEAT: &[u8] = b"3";
+/// Socket.IO's wish for the namespace `/`.
+pub const CONNECT: &[u8] = b"40";
+const LONGEST_SHORT_FRAME: usize = 125;
+
+/// The wish of a Socket.IO client to join a room.
+pub fn subscribe(room: &str) -> String {
+    format!(r#"42["subscribe","{room}"]"#)
+}
+
+/// A client's frame of at most 125 bytes, with a mask of zeros, which leaves the bytes as they are (RFC 6455 §5.3 asks for
+/// unpredictable masks on account of proxies; there is none here).
+pub fn client_frame(opcode: u8, body: &[u8]) -> Vec<u8> {
+    debug_assert!(body.len() <= LONGEST_SHORT_FRAME);
+    let mut frame = vec![0x80 | opcode, 0x80 | body.len() as u8, 0, 0, 0, 0];
     frame.extend_from_slice(body);
     frame
 }
@@ -119,8 +146,8 @@ fn sse_block(bytes: &[u8], size: usize) -> Option<(Unit<'_>, usize)> {
     }
 }
 
-/// One frame of a server, which has no mask (RFC 6455 §5.2).
-fn frame(bytes: &[u8]) -> Option<(Unit<'_>, usize)> {
+/// One frame of a server, which has no mask (RFC 6455 §5.2), its text told by `read_text`.
+fn frame(bytes: &[u8], read_text: fn(&[u8]) -> Unit<'_>) -> Option<(Unit<'_>, usize)> {
     let (opcode, short) = (bytes.first()? & 15, usize::from(bytes.get(1)? & 127));
     let (start, length): (usize, usize) = match short {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
@@ -129,17 +156,20 @@ fn frame(bytes: &[u8]) -> Option<(Unit<'_>, usize)> {
     };
     let body = bytes.get(start..start.checked_add(length)?)?;
     let unit = match opcode {
-        1 => text(body),
-        9 if length <= 125 => Unit::Ping(body),
+        TEXT => read_text(body),
+        PING if length <= LONGEST_SHORT_FRAME => Unit::Ping(body),
         _ => Unit::Other,
     };
     Some((unit, start + length))
 }
 
-fn text(body: &[u8]) -> Unit<'_> {
-    if let Some(at) = body.iter().position(|byte| *byte == Marker::START)
-        && let Some(marker) = Marker::parse(&body[at..])
-    {
+fn find_marker(body: &[u8]) -> Option<Marker> {
+    let at = body.iter().position(|byte| *byte == Marker::START)?;
+    Marker::parse(&body[at..])
+}
+
+fn native_text(body: &[u8]) -> Unit<'_> {
+    if let Some(marker) = find_marker(body) {
         return Unit::Event(marker);
     }
     let says = |kind: &[u8]| body.starts_with(b"{\"type\":\"") && body[9..].starts_with(kind);
@@ -148,6 +178,20 @@ fn text(body: &[u8]) -> Unit<'_> {
         () if says(b"welcome\"") => Unit::Welcome,
         () if says(b"gap\"") => Unit::Gap,
         () => Unit::Other,
+    }
+}
+
+fn socketio_text(body: &[u8]) -> Unit<'_> {
+    match body {
+        b"2" => Unit::Heartbeat,
+        [b'0', ..] => Unit::Open,
+        [b'4', b'0', ..] => Unit::Welcome,
+        _ => match find_marker(body) {
+            Some(marker) => Unit::Event(marker),
+            None if body.starts_with(b"42[\"joined\"") => Unit::Joined,
+            None if body.starts_with(b"42[\"callboard:gap\"") => Unit::Gap,
+            None => Unit::Other,
+        },
     }
 }
 
@@ -208,6 +252,18 @@ mod tests {
         check(Wire::Ws, &text_frame(r#"{"type":"gap","rooms":["r"]}"#), Unit::Gap);
         check(Wire::Ws, b"\x89\x02hi", Unit::Ping(b"hi"));
         check(Wire::Ws, b"\x88\x02\x03\xe8", Unit::Other);
+    }
+
+    #[test]
+    fn a_socketio_packet_is_told_by_its_digits() {
+        check(Wire::SocketIo, &text_frame(r#"0{"sid":"x","upgrades":[],"pingInterval":25000}"#), Unit::Open);
+        check(Wire::SocketIo, &text_frame("2"), Unit::Heartbeat);
+        check(Wire::SocketIo, &text_frame(r#"40{"sid":"x"}"#), Unit::Welcome);
+        check(Wire::SocketIo, &text_frame(r#"42["joined","r"]"#), Unit::Joined);
+        check(Wire::SocketIo, &text_frame(r#"42["callboard:gap",{"rooms":["r"]}]"#), Unit::Gap);
+        check(Wire::SocketIo, &text_frame(&format!(r#"42["bench","{}"]"#, payload())), Unit::Event(MARKER));
+        check(Wire::SocketIo, &text_frame("6"), Unit::Other);
+        check(Wire::SocketIo, b"\x89\x00", Unit::Ping(b""));
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::{
         },
         socketio::Revision,
         socketio_wire::Manner,
+        wire::WireName,
     },
 };
 
@@ -63,8 +64,12 @@ impl From<ApiError> for Failed {
 
 pub async fn answer(request: HttpRequest, payload: Payload, door: Data<Door>, manner: Manner) -> HttpResponse {
     let is_upgrade = request.headers().contains_key(header::UPGRADE);
-    let Ok(page) = origin::check(&request, &door.config().http.allowed_origins) else {
-        return refused(&Page::default(), Refusal::Forbidden, is_upgrade);
+    let page = match origin::check(&request, &door.config().http.allowed_origins) {
+        Ok(page) => page,
+        Err(error) => {
+            door.note_refusal(WireName::SocketIo, &error);
+            return refused(&Page::default(), Refusal::Forbidden, is_upgrade);
+        }
     };
     if *request.method() == Method::OPTIONS {
         return page.preflight(&request, "GET, POST, OPTIONS");
@@ -107,9 +112,16 @@ async fn dispatch(request: HttpRequest, payload: Payload, door: Data<Door>, mann
         (Some(session), false) if method == Method::GET => poll::answer(&asked, session).await,
         (Some(session), false) if method == Method::POST => poll::take_post(&asked, payload, session, &door).await,
         (None, _) if method != Method::GET => Err(Refusal::BadHandshakeMethod.into()),
-        (None, true) => open_web_socket(&asked, payload, &door).await,
-        (None, false) => open_polling(&asked, &door).await,
+        (None, true) => open_web_socket(&asked, payload, &door).await.inspect_err(|failed| note_refusal(failed, &door)),
+        (None, false) => open_polling(&asked, &door).await.inspect_err(|failed| note_refusal(failed, &door)),
         (Some(_), false) => Err(Refusal::BadRequest.into()),
+    }
+}
+
+/// Counts a client that got no session.
+fn note_refusal(failed: &Failed, door: &Door) {
+    if let Failed::Hub(error) = failed {
+        door.note_refusal(WireName::SocketIo, error);
     }
 }
 

@@ -28,7 +28,10 @@ use crate::{
         messages::{Listen, Post},
         sessions::{PollStart, Session},
     },
-    protocol::{CloseReason, ErrorCode, engineio::Carrier, jsonp, socketio::Revision, socketio_legacy, socketio_wire::Manner, websocket},
+    protocol::{
+        CloseReason, ErrorCode, engineio::Carrier, jsonp, socketio::Revision, socketio_legacy, socketio_wire::Manner, websocket,
+        wire::WireName,
+    },
 };
 
 const TEXT: &str = "text/plain; charset=UTF-8";
@@ -41,7 +44,7 @@ pub async fn handshake(request: HttpRequest, door: Data<Door>) -> HttpResponse {
         Err(response) => return *response,
     };
     let callback = index(&query, "jsonp");
-    match open_session(&request, &query, &door).await {
+    match open_session(&request, &query, &door).await.inspect_err(|error| door.note_refusal(WireName::SocketIo, error)) {
         Ok(body) => said(&page, callback, body),
         // A script can't read a status.
         Err(error) => match callback {
@@ -53,7 +56,9 @@ pub async fn handshake(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 
 /// The origin's check and the preflight, which come before all else.
 fn look(request: &HttpRequest, door: &Door) -> Result<(Query, Page), Box<HttpResponse>> {
-    let page = origin::check(request, &door.config().http.allowed_origins).map_err(|error| Box::new(error.error_response()))?;
+    let page = origin::check(request, &door.config().http.allowed_origins)
+        .inspect_err(|error| door.note_refusal(WireName::SocketIo, error))
+        .map_err(|error| Box::new(error.error_response()))?;
     if *request.method() == Method::OPTIONS {
         return Err(Box::new(page.preflight(request, "GET, POST, OPTIONS")));
     }

@@ -88,7 +88,7 @@ async fn admit(request: &HttpRequest, query: &Query, door: &Door) -> Result<(Arc
         Ok(identity) => Ok((identity, SessionParts::default())),
         Err(ApiError { code: code @ (ErrorCode::Unauthorized | ErrorCode::Forbidden), message }) => {
             let refusal = Some(Refusal::new(code, message));
-            Ok((Arc::clone(&door.anonymous), SessionParts { place: None, refusal }))
+            Ok((Arc::clone(&door.anonymous), SessionParts { refusal, ..SessionParts::default() }))
         }
         Err(error) => Err(error),
     }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use actix::dev::Request;
 use actix_web::{
     HttpRequest, HttpResponse,
     body::{BodySize, MessageBody},
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{
     actors::{
+        Connection,
         messages::{KeepCutter, Move},
         sessions::Session,
         socket::{Cutter, Spare},
@@ -95,7 +97,8 @@ pub enum Phase {
     /// Protocol 1: the socket carries the session once the head is written, which the second poll shows.
     Head,
     Moving,
-    /// actix keeps the socket.
+    /// actix keeps the socket. Until the connection knows that it has moved, what waits for the client is spelled for polls.
+    Settling(Pin<Box<Request<Connection, Move>>>, Takeover),
     Relaying(Takeover),
     Over,
 }
@@ -182,16 +185,17 @@ impl Mover {
         if let Some(cutter) = self.cutter.take() {
             self.session.connection.do_send(KeepCutter(cutter));
         }
-        self.session.connection.do_send(Move { spare, early: std::mem::take(&mut self.input).freeze() });
+        let order = Move { spare, early: std::mem::take(&mut self.input).freeze() };
+        let connection = &self.session.connection;
         match self.payload.take().filter(|_| !is_taken) {
             None => {
+                connection.do_send(order);
                 self.phase = Phase::Over;
                 Poll::Ready(Some(Err(TakenOver)))
             }
             Some(payload) => {
-                let session = &self.session;
-                let relay = Takeover::relaying(session.connection.clone(), Leash::hold(Arc::clone(&session.outbox)), payload);
-                self.phase = Phase::Relaying(relay);
+                let relay = Takeover::relaying(connection.clone(), Leash::hold(Arc::clone(&self.session.outbox)), payload);
+                self.phase = Phase::Settling(Box::pin(connection.send(order)), relay);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -228,6 +232,15 @@ impl MessageBody for Mover {
                 Poll::Pending
             }
             Phase::Moving => this.hand_over(cx),
+            Phase::Settling(moved, _) => {
+                // A connection that is gone has ended its outbox: the relay sees that.
+                let _ = ready!(moved.as_mut().poll(cx));
+                if let Phase::Settling(_, relay) = std::mem::replace(&mut this.phase, Phase::Over) {
+                    this.phase = Phase::Relaying(relay);
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
             Phase::Relaying(relay) => Pin::new(relay).poll_next(cx),
             Phase::Over => Poll::Ready(None),
         }
@@ -240,7 +253,7 @@ impl Drop for Mover {
             Phase::Probing(..) => self.session.abandon_upgrade(),
             // The client went before it had the head.
             Phase::Head | Phase::Moving => self.session.outbox.end(),
-            Phase::Relaying(_) | Phase::Over => {}
+            Phase::Settling(..) | Phase::Relaying(_) | Phase::Over => {}
         }
     }
 }

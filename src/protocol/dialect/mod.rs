@@ -105,6 +105,11 @@ impl Dialect {
         matches!(self, Self::DjangoEventstream | Self::PythonSocketio | Self::SocketioEmitter | Self::Anycable)
     }
 
+    /// True where a payload may be for everyone on Socket.IO in a namespace, or for all but the members of some rooms.
+    pub const fn addresses_namespaces(self) -> bool {
+        matches!(self, Self::PythonSocketio | Self::SocketioEmitter)
+    }
+
     /// What a payload asks for. A payload may ask for nothing, and may ask for the same event in several rooms.
     pub fn decode(self, options: Options, payload: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
         // Only the hub's own payloads carry base64, and say so once they are read.
@@ -167,7 +172,7 @@ pub struct Options {
     pub control: bool,
 }
 
-/// One thing that a payload asks for. `To` is [`Address`] as a dialect reads it, and a [`super::source::Destination`] once
+/// One thing that a payload asks for. `To` is [`Address`] as a dialect reads it, and a [`super::publication::Target`] once
 /// the source has said whom its channel stands for.
 #[derive(Debug, Clone)]
 pub enum Delivery<To = Address> {

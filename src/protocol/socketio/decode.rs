@@ -48,6 +48,14 @@ pub struct ClientEvent {
     pub ack: Option<u64>,
 }
 
+impl ClientEvent {
+    /// What it holds, in bytes.
+    pub fn size(&self) -> usize {
+        let arguments: usize = self.arguments.iter().map(|argument| argument.to_json().len()).sum();
+        self.name.len() + arguments + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
 /// Which rule a packet breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PacketError {
@@ -131,11 +139,29 @@ fn parse_auth(payload: &str) -> Result<Option<&RawValue>, PacketError> {
     if auth.get().starts_with('{') { Ok(Some(auth)) } else { Err(PacketError::Payload("auth is no object".into())) }
 }
 
-/// One string of a connect packet's `auth`: `token`.
-pub fn auth_field(auth: &RawValue, name: &str) -> Option<String> {
-    match serde_json::from_str::<Value>(auth.get()).ok()?.get_mut(name)?.take() {
-        Value::String(text) => Some(text),
-        _ => None,
+/// What the `auth` object of protocol 5 says that means something here. What has another shape is not said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Auth {
+    pub token: Option<Box<str>>,
+    /// The last id that the client saw. Empty, or null, of one that has seen none and wants ids.
+    pub since: Option<Box<str>>,
+    /// Socket.IO's own recovery: the session's secret name, and the last offset.
+    pub recovery: Option<(Box<str>, Box<str>)>,
+}
+
+impl Auth {
+    pub fn read(auth: &RawValue) -> Self {
+        let mut auth = serde_json::from_str::<Value>(auth.get()).unwrap_or_default();
+        let mut take = |name| auth.get_mut(name).map(Value::take);
+        let text = |value| match value {
+            Some(Value::String(text)) => Some(Box::from(text)),
+            _ => None,
+        };
+        let since = match take("since") {
+            Some(Value::Null) => Some(Box::default()),
+            value => text(value),
+        };
+        Self { token: text(take("token")), since, recovery: text(take("pid")).zip(text(take("offset"))) }
     }
 }
 

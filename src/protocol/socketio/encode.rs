@@ -1,5 +1,7 @@
 //! What the hub says, in each revision and for each carrier: ready WebSocket frames, or units of a poll's body.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::Value;
 use smallvec::SmallVec;
@@ -19,19 +21,30 @@ pub struct Spelling {
 }
 
 /// Ready bytes of one event for all connections of a spelling. The namespace is that many leading bytes of the room's name;
-/// a user's own events are the root namespace's.
-pub fn event_bytes(publication: &Publication, spelling: Spelling, namespace_length: u8) -> Bytes {
+/// a user's own events are the root namespace's. The last argument, where there is one, follows the event's own.
+pub fn event_bytes(publication: &Publication, spelling: Spelling, namespace_length: u8, last: Option<String>) -> Bytes {
     let prefix = match &publication.target {
         Target::Room(room) => room.as_str().get(..usize::from(namespace_length)).unwrap_or_default(),
         Target::User(_) => "",
+        Target::Namespace(namespace) => &namespace.as_str()[1..],
     };
     let event = &publication.event;
     let is_binary = (1..=MAX_ATTACHMENTS).contains(&event.attachments.len()) && spelling.revision != Revision::V1;
-    if !is_binary {
-        return spelling.event(prefix, event.name.as_str(), &event.json_arguments());
+    let mut arguments: SmallVec<[Cow<'_, str>; 3]> = match is_binary {
+        true => event.arguments.iter().map(|argument| argument.to_json()).collect(),
+        false => event.json_arguments().into_iter().collect(),
+    };
+    arguments.extend(last.map(Cow::Owned));
+    match is_binary {
+        true => spelling.binary_event(prefix, event.name.as_str(), &arguments, &event.attachments),
+        false => spelling.event(prefix, event.name.as_str(), &arguments),
     }
-    let arguments: SmallVec<[_; 2]> = event.arguments.iter().map(|argument| argument.to_json()).collect();
-    spelling.binary_event(prefix, event.name.as_str(), &arguments, &event.attachments)
+}
+
+/// What a client that wants ids finds behind the arguments of each event. Null is no id: the one before still holds, and
+/// socket.io-client, which takes any text in this place for an offset, keeps it.
+pub fn id_argument(id: Option<&str>) -> String {
+    Value::from(id).to_string()
 }
 
 impl Spelling {
@@ -47,6 +60,12 @@ impl Spelling {
     pub fn binary_event(self, namespace: &str, name: &str, arguments: &[impl AsRef<str>], attachments: &[Bytes]) -> Bytes {
         let packet = format!("45{}-{}{}", attachments.len(), head(namespace), named_array(name, arguments));
         self.with_attachments(&packet, attachments)
+    }
+
+    /// A client has joined a room, or left it.
+    pub fn moved(self, namespace: &str, event: &str, room: &str, last: Option<String>) -> Bytes {
+        let arguments: SmallVec<[String; 2]> = std::iter::once(Value::from(room).to_string()).chain(last).collect();
+        self.event(namespace, event, &arguments)
     }
 
     /// The answer to a client's event: JSON text of the arguments, joined by commas.
@@ -73,12 +92,18 @@ impl Spelling {
         }
     }
 
-    /// A namespace is connected; in protocol 5 its socket has this id.
-    pub fn connected(self, namespace: &str, sid: &str) -> Bytes {
+    /// A namespace is connected; in protocol 5 its socket has this id, and another to recover by.
+    pub fn connected(self, namespace: &str, sid: &str, pid: Option<&str>) -> Bytes {
         match self.revision {
             Revision::V1 => self.legacy(&format!("1::{}", socketio_legacy::endpoint(namespace))),
             Revision::V4 => self.text(&format!("40{}", head(namespace))),
-            Revision::V5 => self.text(&format!("40{}{}", head(namespace), serde_json::json!({ "sid": sid }))),
+            Revision::V5 => {
+                let mut named = serde_json::json!({ "sid": sid });
+                if let Some(pid) = pid {
+                    named["pid"] = pid.into();
+                }
+                self.text(&format!("40{}{named}", head(namespace)))
+            }
         }
     }
 

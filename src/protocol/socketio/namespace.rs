@@ -10,7 +10,7 @@ use crate::protocol::names::{NameError, RoomName};
 const MAX_BYTES: usize = 128;
 
 /// A namespace, its leading slash included: `/`, `/chat`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Namespace(Arc<str>);
 
 /// The text is no namespace.

@@ -1,5 +1,5 @@
-//! What a client's events mean here: `subscribe` and `unsubscribe` are about rooms, any other is a publish to the room that
-//! its first argument names.
+//! What a client's events mean here: `subscribe` and `unsubscribe` are about rooms, `callboard:token` renews the grant, any
+//! other is a publish to the room that its first argument names.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -13,6 +13,8 @@ use crate::protocol::{
     socketio_legacy,
 };
 
+/// The event whose argument is a new token. A room could not have it: what begins so is the hub's.
+const TOKEN_EVENT: &str = "callboard:token";
 /// The event that tells of an error where no answer was asked for.
 const ERROR_EVENT: &str = "callboard:error";
 
@@ -45,6 +47,7 @@ impl Session {
         match &*event.event.name {
             "subscribe" => self.change_rooms(&event, Change::Join, &mut outcome),
             "unsubscribe" => self.change_rooms(&event, Change::Leave, &mut outcome),
+            TOKEN_EVENT => self.renew(&event, &mut outcome),
             _ => self.publish(event, &mut outcome),
         }
         outcome
@@ -56,13 +59,16 @@ impl Session {
             let refused = Refused::new(ErrorCode::BadRequest, format!("{name} names no room"));
             return outcome.packets.extend(self.refuse_event(namespace, *ack, &refused));
         }
-        let call = match ack.map(|ack| self.calls.open(*socket, ack, arguments.len())) {
-            Some(None) => return outcome.packets.extend(self.refuse_event(namespace, *ack, &too_many_calls())),
-            open => open.flatten(),
+        let call = match self.open_call(*socket, *ack, arguments.len()) {
+            Ok(call) => call,
+            Err(refused) => return outcome.packets.extend(self.refuse_event(namespace, *ack, &refused)),
         };
         for argument in arguments {
             match self.ask(namespace, *socket, argument) {
-                Ok(room) => outcome.commands.push(command(change, room, *socket, call)),
+                Ok(room) => {
+                    let command = self.command(change, room, *socket, call);
+                    outcome.commands.push(command);
+                }
                 Err(refused) => outcome.packets.extend(self.fail(namespace, call, &refused)),
             }
         }
@@ -81,6 +87,29 @@ impl Session {
         }
     }
 
+    fn renew(&mut self, event: &NamespacedEvent, outcome: &mut Outcome) {
+        let NamespacedEvent { namespace, socket, event: ClientEvent { arguments, ack, .. }, .. } = event;
+        let token = arguments.first().and_then(|argument| serde_json::from_str::<Box<str>>(&argument.to_json()).ok());
+        let Some(token) = token else {
+            let refused = Refused::new(ErrorCode::BadRequest, format!("{TOKEN_EVENT} brings no token"));
+            return outcome.packets.extend(self.refuse_event(namespace, *ack, &refused));
+        };
+        let call = match self.open_call(*socket, *ack, 1) {
+            Ok(call) => call,
+            Err(refused) => return outcome.packets.extend(self.refuse_event(namespace, *ack, &refused)),
+        };
+        let reference = Ticket { socket: *socket, call, room: None }.reference();
+        outcome.commands.push(Command::Token { token, reference });
+    }
+
+    fn command(&mut self, change: Change, room: RoomName, socket: u32, call: Option<u32>) -> Command {
+        let reference = Ticket { socket, call, room: Some(room.as_str()) }.reference();
+        match change {
+            Change::Join => Command::Join { since: self.sockets.last_seen(socket, &room, self.limits.rooms), room, reference },
+            Change::Leave => Command::Leave { room, reference },
+        }
+    }
+
     fn publish(&mut self, event: NamespacedEvent, outcome: &mut Outcome) {
         let NamespacedEvent { namespace, socket, event, .. } = event;
         let ack = event.ack;
@@ -88,12 +117,19 @@ impl Session {
             Ok(publication) => publication,
             Err(refused) => return outcome.packets.extend(self.refuse_event(&namespace, ack, &refused)),
         };
-        let call = match ack.map(|ack| self.calls.open(socket, ack, 1)) {
-            Some(None) => return outcome.packets.extend(self.refuse_event(&namespace, ack, &too_many_calls())),
-            open => open.flatten(),
+        let call = match self.open_call(socket, ack, 1) {
+            Ok(call) => call,
+            Err(refused) => return outcome.packets.extend(self.refuse_event(&namespace, ack, &refused)),
         };
         let reference = Ticket { socket, call, room: None }.reference();
         outcome.commands.push(Command::Publish { room, event, reference });
+    }
+
+    /// None where the client waits for no answer.
+    fn open_call(&mut self, socket: u32, ack: Option<u64>, replies: usize) -> Result<Option<u32>, Refused> {
+        let Some(ack) = ack else { return Ok(None) };
+        let too_many = || Refused::new(ErrorCode::RateLimited, "too many answers are awaited already");
+        self.calls.open(socket, ack, replies).map(Some).ok_or_else(too_many)
     }
 
     /// One of a call's commands failed before it was one.
@@ -118,14 +154,6 @@ impl Session {
     }
 }
 
-fn command(change: Change, room: RoomName, socket: u32, call: Option<u32>) -> Command {
-    let reference = Ticket { socket, call, room: Some(room.as_str()) }.reference();
-    match change {
-        Change::Join => Command::Join { room, since: None, reference },
-        Change::Leave => Command::Leave { room, reference },
-    }
-}
-
 fn publication(namespace: &Namespace, event: ClientEvent) -> Result<(RoomName, Event), Refused> {
     let ClientEvent { name, arguments, attachments, .. } = event;
     if is_reserved(&name) {
@@ -143,8 +171,4 @@ fn room_argument(namespace: &Namespace, argument: &Argument) -> Result<RoomName,
     let name: String =
         serde_json::from_str(&argument.to_json()).map_err(|_| Refused::new(ErrorCode::RoomNameInvalid, "room name is no string"))?;
     namespace.hub_room(&name).map_err(|error| Refused::new(ErrorCode::RoomNameInvalid, format!("room name {error}")))
-}
-
-fn too_many_calls() -> Refused {
-    Refused::new(ErrorCode::RateLimited, "too many answers are awaited already")
 }

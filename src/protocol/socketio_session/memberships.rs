@@ -68,6 +68,12 @@ impl Memberships {
         }
     }
 
+    /// The rooms that are seen through a socket.
+    pub fn rooms_of(&self, socket: u32) -> Vec<RoomName> {
+        let rooms = self.rooms.iter().filter(|(_, membership)| membership.socket == socket && membership.is_joined);
+        rooms.map(|(room, _)| room.clone()).collect()
+    }
+
     /// A namespace is gone: the commands that take it out of its rooms.
     pub fn leave_all(&mut self, socket: u32) -> Vec<Command> {
         let gone = self.rooms.extract_if(|_, membership| membership.socket == socket);

@@ -10,6 +10,7 @@ mod events;
 mod memberships;
 mod replies;
 mod sockets;
+mod terms;
 mod ticket;
 
 use bytes::Bytes;
@@ -17,7 +18,11 @@ use serde_json::{Value, value::RawValue};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use self::{calls::Calls, memberships::Memberships, sockets::Sockets};
+use self::{
+    calls::Calls,
+    memberships::Memberships,
+    sockets::{Early, Sockets},
+};
 use super::{
     close::CloseReason,
     command::Command,
@@ -27,6 +32,8 @@ use super::{
     socketio::{self, ClientEvent, Namespace, Revision, Spelling},
     socketio_legacy::{self, Content, Receipt},
 };
+
+pub use self::{sockets::MAX_EARLY, terms::Terms};
 
 /// Most namespaces of one connection.
 pub const MAX_NAMESPACES: usize = 32;
@@ -81,17 +88,25 @@ pub enum Received {
     Connect(ConnectRequest),
     /// Hand it to [`Session::perform`].
     Event(NamespacedEvent),
-    /// The client left a namespace; these take it out of the namespace's rooms.
-    Left(Vec<Command>),
+    /// The client left a namespace.
+    Left(Departure),
     /// The client said goodbye.
     Closed,
+}
+
+/// A client has left a namespace.
+#[derive(Debug)]
+pub struct Departure {
+    pub namespace: Option<Namespace>,
+    /// These take it out of the namespace's rooms.
+    pub leaves: Vec<Command>,
 }
 
 /// A client wants to connect a namespace.
 #[derive(Debug, Clone)]
 pub struct ConnectRequest {
     pub namespace: Namespace,
-    /// Protocol 5: the `auth` object, to be read with [`socketio::decode::auth_field`].
+    /// Protocol 5: the `auth` object, to be read with [`socketio::decode::Auth`].
     pub auth: Option<Box<RawValue>>,
     /// Protocols 4 and 1: the query behind the namespace.
     pub query: Option<Box<str>>,
@@ -123,12 +138,15 @@ pub enum SessionError {
     MissingAttachment,
     #[error("attachments of one packet are over {0} bytes")]
     AttachmentBytes(usize),
+    #[error("a namespace that is not connected yet was sent more than may wait for it")]
+    TooMuchTooEarly,
 }
 
 impl SessionError {
     pub const fn close_reason(&self) -> CloseReason {
         match self {
             Self::AttachmentBytes(_) => CloseReason::TooLarge,
+            Self::TooMuchTooEarly => CloseReason::Policy,
             _ => CloseReason::ProtocolError,
         }
     }
@@ -174,17 +192,29 @@ impl Session {
     /// How events of a room are spelled for this connection.
     pub fn encoding(&self, room: &RoomName) -> Encoding {
         let socket = self.memberships.socket(room).and_then(|number| self.sockets.numbered(number));
-        let namespace_length = socket.or_else(|| self.sockets.owner(room)).map_or(0, |socket| socket.namespace.prefix_length());
-        self.encoding_of(namespace_length)
+        let socket = socket.or_else(|| self.sockets.owner(room));
+        self.encoding_of(socket.map_or(0, |socket| socket.namespace.prefix_length()), socket.is_some_and(|socket| socket.shows_ids))
     }
 
-    /// How its user's own events are spelled: they are the root namespace's.
-    pub const fn user_encoding(&self) -> Encoding {
-        self.encoding_of(0)
+    /// How its user's own events are spelled, which are the root namespace's; none where that is not connected.
+    pub fn user_encoding(&self) -> Option<Encoding> {
+        let root = self.sockets.connected().find(|socket| socket.namespace.is_root())?;
+        Some(self.root_encoding(root.shows_ids))
     }
 
-    const fn encoding_of(&self, namespace_length: u8) -> Encoding {
-        Encoding::SocketIo { revision: self.spelling.revision, carrier: self.spelling.carrier, namespace_length }
+    /// How events of the root namespace are spelled, once it is connected on such terms.
+    pub const fn root_encoding(&self, shows_ids: bool) -> Encoding {
+        self.encoding_of(0, shows_ids)
+    }
+
+    /// How events to all of a namespace are spelled, once it is connected on such terms.
+    pub fn namespace_encoding(&self, namespace: &Namespace, shows_ids: bool) -> Encoding {
+        self.encoding_of(namespace.prefix_length(), shows_ids)
+    }
+
+    const fn encoding_of(&self, namespace_length: u8, shows_ids: bool) -> Encoding {
+        let Spelling { revision, carrier } = self.spelling;
+        Encoding::SocketIo { revision, carrier, namespace_length, shows_ids }
     }
 
     /// Takes a packet of Engine.IO.
@@ -217,32 +247,63 @@ impl Session {
                     return Err(SessionError::AlreadyConnected(namespace.into()));
                 }
                 // A page that disconnects and connects at once asks twice, and waits for one answer.
-                if self.sockets.named(namespace).is_some() {
+                if let Some(socket) = self.sockets.named(namespace) {
+                    socket.stay();
                     return Ok(Received::Nothing);
                 }
                 self.connect(namespace, query, auth)
             }
             Packet::Disconnect { namespace } => {
-                let socket = self.socket(namespace)?;
-                Ok(Received::Left(self.leave(socket)))
+                let known = self.sockets.named(namespace).map(|socket| socket.number);
+                self.depart(known.ok_or_else(|| SessionError::NotConnected(namespace.into()))?)
             }
             Packet::Event { namespace, event, attachments } => {
                 let event = self.namespaced(namespace, event, None)?;
-                Ok(self.await_attachments(Some(event), attachments))
+                self.await_attachments(Some(event), attachments)
             }
             Packet::Ack { namespace, attachments } => {
-                self.socket(namespace)?;
-                Ok(self.await_attachments(None, attachments))
+                let is_known = self.sockets.named(namespace).is_some();
+                if !is_known {
+                    return Err(SessionError::NotConnected(namespace.into()));
+                }
+                self.await_attachments(None, attachments)
             }
         }
     }
 
-    fn await_attachments(&mut self, event: Option<NamespacedEvent>, missing: usize) -> Received {
+    fn await_attachments(&mut self, event: Option<NamespacedEvent>, missing: usize) -> Result<Received, SessionError> {
         if missing > 0 {
             self.partial = Some(Partial { event, missing, bytes: 0 });
-            return Received::Nothing;
+            return Ok(Received::Nothing);
         }
-        event.map_or(Received::Nothing, Received::Event)
+        event.map_or(Ok(Received::Nothing), |event| self.complete(event))
+    }
+
+    /// An event is whole. One whose namespace is not decided on yet waits for that.
+    fn complete(&mut self, event: NamespacedEvent) -> Result<Received, SessionError> {
+        if self.sockets.is_awaiting(event.socket) {
+            let (number, limit) = (event.socket, self.limits.attachment_bytes);
+            self.sockets.keep_early(number, Early::Event(event), limit)?;
+            return Ok(Received::Nothing);
+        }
+        Ok(Received::Event(event))
+    }
+
+    /// The client leaves a namespace, which may not be decided on yet.
+    fn depart(&mut self, number: u32) -> Result<Received, SessionError> {
+        if self.sockets.is_awaiting(number) {
+            self.sockets.keep_early(number, Early::Leave, self.limits.attachment_bytes)?;
+            return Ok(Received::Nothing);
+        }
+        Ok(Received::Left(self.leave(number)))
+    }
+
+    /// What the client said on a namespace before it was connected, one by one.
+    pub fn next_early(&mut self, namespace: &Namespace) -> Option<Received> {
+        Some(match self.sockets.next_early(namespace)? {
+            (_, Early::Event(event)) => Received::Event(event),
+            (number, Early::Leave) => Received::Left(self.leave(number)),
+        })
     }
 
     fn receive_attachment(&mut self, data: Bytes) -> Result<Received, SessionError> {
@@ -259,7 +320,7 @@ impl Session {
             self.partial = Some(partial);
             return Ok(Received::Nothing);
         }
-        Ok(partial.event.map_or(Received::Nothing, Received::Event))
+        partial.event.map_or(Ok(Received::Nothing), |event| self.complete(event))
     }
 
     /// Takes a packet of protocol 1.
@@ -268,10 +329,18 @@ impl Session {
         match packet.content {
             Content::Heartbeat | Content::Ignored => Ok(Received::Nothing),
             Content::Disconnect if namespace == "/" => Ok(Received::Closed),
-            Content::Disconnect => Ok(self.sockets.named(namespace).map_or(Received::Nothing, |number| Received::Left(self.leave(number)))),
-            // A page may connect an endpoint from two of its scripts.
-            Content::Connect { .. } if self.sockets.named(namespace).is_some() => Ok(Received::Nothing),
-            Content::Connect { query } => self.connect(namespace, query, None),
+            Content::Disconnect => {
+                let known = self.sockets.named(namespace).map(|socket| socket.number);
+                known.map_or(Ok(Received::Nothing), |number| self.depart(number))
+            }
+            Content::Connect { query } => match self.sockets.named(namespace) {
+                // A page may connect an endpoint from two of its scripts.
+                Some(socket) => {
+                    socket.stay();
+                    Ok(Received::Nothing)
+                }
+                None => self.connect(namespace, query, None),
+            },
             Content::Event { name, arguments } => {
                 let (ack, arrival) = match packet.receipt {
                     Receipt::None => (None, None),
@@ -279,7 +348,8 @@ impl Session {
                     Receipt::Answer(id) => (Some(id), None),
                 };
                 let event = ClientEvent { name, arguments, attachments: Vec::new(), ack };
-                Ok(Received::Event(self.namespaced(namespace, event, arrival)?))
+                let event = self.namespaced(namespace, event, arrival)?;
+                self.complete(event)
             }
         }
     }
@@ -294,8 +364,23 @@ impl Session {
     }
 
     /// Connects a namespace that awaits it. The id names its socket and is not the connection's.
-    pub fn accept(&mut self, namespace: &Namespace, sid: &str) -> Option<Bytes> {
-        self.sockets.connect(namespace).then(|| self.spelling.connected(&namespace.as_str()[1..], sid))
+    pub fn accept(&mut self, namespace: &Namespace, sid: &str, terms: Terms) -> Option<Bytes> {
+        let pid = terms.pid.clone();
+        let is_connected = self.sockets.connect(namespace, terms);
+        is_connected.then(|| self.spelling.connected(&namespace.as_str()[1..], sid, pid.as_deref()))
+    }
+
+    /// A namespace is in this room again, where its client was before.
+    pub fn restore(&mut self, namespace: &Namespace, room: &RoomName) {
+        if let Some(number) = self.sockets.named(namespace.as_str()).map(|socket| socket.number) {
+            self.memberships.moved(room, number, true);
+        }
+    }
+
+    /// What the client may come back to: the namespaces that have a name to recover by, and the rooms of each.
+    pub fn recoverable(&self) -> impl Iterator<Item = (&str, &Namespace, Vec<RoomName>)> {
+        let named = self.sockets.connected().filter_map(|socket| Some((socket.pid.as_deref()?, socket)));
+        named.map(|(pid, socket)| (pid, &socket.namespace, self.memberships.rooms_of(socket.number)))
     }
 
     /// Refuses a namespace that awaits an answer. The message for one that does not exist is `Invalid namespace`.
@@ -303,26 +388,28 @@ impl Session {
         self.sockets.refuse(namespace).then(|| self.spelling.refused(&namespace.as_str()[1..], message, data))
     }
 
-    fn socket(&self, namespace: &str) -> Result<u32, SessionError> {
-        let socket = self.sockets.connected().find(|socket| socket.namespace.as_str() == namespace);
-        socket.map(|socket| socket.number).ok_or_else(|| SessionError::NotConnected(namespace.into()))
-    }
-
-    fn namespaced(&self, namespace: &str, event: ClientEvent, arrival: Option<u64>) -> Result<NamespacedEvent, SessionError> {
-        let socket = self.sockets.connected().find(|socket| socket.namespace.as_str() == namespace);
+    fn namespaced(&mut self, namespace: &str, event: ClientEvent, arrival: Option<u64>) -> Result<NamespacedEvent, SessionError> {
+        let socket = self.sockets.named(namespace);
         let socket = socket.ok_or_else(|| SessionError::NotConnected(namespace.into()))?;
         Ok(NamespacedEvent { namespace: socket.namespace.clone(), event, socket: socket.number, arrival })
     }
 
     /// Forgets a socket, its rooms and the answers it waits for.
-    fn leave(&mut self, socket: u32) -> Vec<Command> {
-        self.sockets.close(socket);
+    fn leave(&mut self, socket: u32) -> Departure {
+        let namespace = self.sockets.close(socket);
         self.calls.forget(socket);
-        self.memberships.leave_all(socket)
+        Departure { namespace, leaves: self.memberships.leave_all(socket) }
+    }
+
+    /// The application disconnects a namespace: what its client is told, and what follows.
+    pub fn quit(&mut self, namespace: &Namespace) -> Option<(Bytes, Departure)> {
+        let number = self.sockets.connected().find(|socket| socket.namespace == *namespace)?.number;
+        Some((self.spelling.disconnected(&namespace.as_str()[1..]), self.leave(number)))
     }
 
     /// The last packets before the transport is closed for this reason. Told `disconnect`, a client stays away; told nothing,
-    /// or to handshake anew, it reconnects.
+    /// or to handshake anew, it reconnects. Told `close` it reconnects too, unless it is python-socketio's (5.18): who may come
+    /// back gets its poll back instead, and finds out by the refusal of the next one.
     pub fn goodbye(&self, reason: CloseReason) -> SmallVec<[Bytes; 2]> {
         let is_final = matches!(reason, CloseReason::Disconnected | CloseReason::Expired | CloseReason::Policy);
         let Spelling { revision, carrier } = self.spelling;
@@ -330,8 +417,11 @@ impl Session {
             _ if is_final => self.sockets.connected().map(|socket| self.spelling.disconnected(&socket.namespace.as_str()[1..])).collect(),
             (Revision::V1, _) => SmallVec::from_iter([socketio_legacy::ready(carrier, socketio_legacy::RECONNECT)]),
             (_, Carrier::WebSocket) => SmallVec::new(),
-            (Revision::V4, Carrier::Polling) => SmallVec::from_iter([engineio::Packet::Close.ready(engineio::Version::V3, carrier)]),
-            (Revision::V5, Carrier::Polling) => SmallVec::from_iter([engineio::Packet::Close.ready(engineio::Version::V4, carrier)]),
+            (_, Carrier::Polling) => {
+                let version = if revision == Revision::V4 { engineio::Version::V3 } else { engineio::Version::V4 };
+                let last = if reason.invites_back() { engineio::Packet::Noop } else { engineio::Packet::Close };
+                SmallVec::from_iter([last.ready(version, carrier)])
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Session, calls::Answer, sockets::Socket, ticket::Ticket};
 use crate::protocol::{
     command::{ErrorCode, GapReason, Reference, Reply},
     names::RoomName,
-    socketio::Namespace,
+    socketio::{Namespace, encode::id_argument},
 };
 
 const GAP_EVENT: &str = "callboard:gap";
@@ -46,8 +46,9 @@ impl Session {
             Some(ticket) => self.sockets.numbered(ticket.socket),
             None => self.owner_of(room),
         };
-        let (namespace, name) = seen_by(socket?, room)?;
-        Some(self.spelling.event(namespace, event, &[Value::from(name).to_string()]))
+        let socket = socket?;
+        let (namespace, name) = seen_by(socket, room)?;
+        Some(self.spelling.moved(namespace, event, name, socket.shows_ids.then(|| id_argument(None))))
     }
 
     /// Takes the hub's answer to a join or leave that was announced; the ack, if the client waits for one.
@@ -99,11 +100,13 @@ impl Session {
 
     /// One notice for each namespace that has one of the rooms; the user's own events are the root namespace's.
     fn gap(&self, rooms: &[RoomName], user: bool, reason: GapReason, dropped: Option<u64>) -> Packets {
+        // What was emitted to all of a namespace has no room to name.
+        let is_everyones = rooms.is_empty() && !user;
         let notice = |socket: &Socket| {
             let rooms = rooms.iter().filter(|room| self.owner_of(room).is_some_and(|owner| owner.number == socket.number));
             let names: Vec<&str> = rooms.filter_map(|room| socket.namespace.client_room(room)).collect();
             let is_users = user && socket.namespace.is_root();
-            if names.is_empty() && !is_users {
+            if names.is_empty() && !is_users && !is_everyones {
                 return None;
             }
             let mut notice = json!({ "rooms": names, "reason": reason.as_str() });

@@ -1,6 +1,7 @@
 //! A bus as the registry sees it, on either broker.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,16 +12,20 @@ use std::{
 use actix::{Actor, Addr, Context, Handler};
 use bytes::Bytes;
 use callboard::{
-    actors::messages::{
-        AccountForMissed, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Subscribe, Unsubscribe,
+    actors::{
+        attendance::Attendance,
+        messages::{
+            AccountForMissed, BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Steer,
+            Subscribe, Unsubscribe,
+        },
     },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports},
         memory::MemoryBus,
-        redis::{Connector, LinkParts, RedisLink},
+        redis::{Connector, LinkParts, Place, RedisLink},
         resp::Sink,
     },
-    config::BrokerUrl,
+    config::{BrokerUrl, Config},
     lifeline::Readiness,
     metrics::Metrics,
     protocol::{
@@ -60,6 +65,10 @@ pub struct Setup {
     pub sources: Vec<Source>,
     pub mailbox: usize,
     pub tls_root: Option<Vec<u8>>,
+    /// The text of a config.toml.
+    pub config: &'static str,
+    /// The node's name on the clock.
+    pub node: &'static str,
 }
 
 impl Default for Setup {
@@ -71,7 +80,7 @@ impl Default for Setup {
             source("sse_{user}", Dialect::DjangoSse, None),
             source("socketio_{room}", Dialect::GeventSocketio, None),
         ];
-        Self { sources, mailbox: 65_536, tls_root: None }
+        Self { sources, mailbox: 65_536, tls_root: None, config: "", node: "00000001" }
     }
 }
 
@@ -151,13 +160,13 @@ impl Bus {
     pub fn on_url(url: &str, setup: Setup) -> Self {
         let standing = Sources::new(setup.sources.clone()).unwrap().standing();
         let connector = Connector::new(BrokerUrl::parse(url).unwrap(), setup.tls_root.clone()).unwrap();
+        let node = setup.node;
         Self::start(setup, |bridge, actor, metrics| {
-            let node = "00000001".into();
             actor.attach(Box::new(RedisLink::start(LinkParts {
-                connector,
+                place: Place::One(connector),
                 prefix: "callboard".into(),
                 standing,
-                node,
+                node: node.into(),
                 key: KEY,
                 bridge,
                 metrics,
@@ -171,15 +180,22 @@ impl Bus {
         let reports = ReportLog { restored: restored_to }.start();
         let (readiness, metrics) = (Arc::new(Readiness::default()), Metrics::new());
         let parts = BridgeParts {
-            config: Arc::default(),
+            config: Arc::new(Config::read(Some((Path::new("test.toml"), setup.config)), std::iter::empty()).unwrap()),
             sources: Sources::new(setup.sources).unwrap(),
             key: KEY,
             prefix: "callboard".into(),
             mailbox: setup.mailbox,
-            reports: Reports { restored: reports.clone().recipient(), up: reports.clone().recipient(), node_said: reports.recipient() },
+            reports: Reports {
+                restored: reports.clone().recipient(),
+                up: reports.clone().recipient(),
+                down: reports.clone().recipient(),
+                node_said: reports.clone().recipient(),
+                steer: reports.recipient(),
+            },
             readiness: Arc::clone(&readiness),
             metrics: metrics.clone(),
             lifeline: None,
+            attendance: Attendance::default(),
         };
         let bridge = RedisBridge::create(|ctx| {
             let mut bridge = RedisBridge::new(parts);
@@ -267,6 +283,17 @@ impl Handler<BridgeUp> for ReportLog {
     fn handle(&mut self, BridgeUp: BridgeUp, _: &mut Self::Context) {}
 }
 
+impl Handler<BridgeDown> for ReportLog {
+    type Result = ();
+
+    fn handle(&mut self, BridgeDown: BridgeDown, _: &mut Self::Context) {}
+}
+
+impl Handler<Steer> for ReportLog {
+    type Result = ();
+    fn handle(&mut self, _: Steer, _: &mut Context<Self>) {}
+}
+
 impl Handler<NodeSaid> for ReportLog {
     type Result = ();
 
@@ -312,7 +339,12 @@ impl Listener {
 
     /// What has come so far.
     pub fn so_far(&mut self) -> Vec<(String, String)> {
-        std::iter::from_fn(|| self.came.try_recv().ok()).map(|publication| said(&publication)).collect()
+        self.come().iter().map(|publication| said(publication)).collect()
+    }
+
+    /// The publications that have come since the last look.
+    pub fn come(&mut self) -> Vec<Arc<Publication>> {
+        std::iter::from_fn(|| self.came.try_recv().ok()).collect()
     }
 
     pub fn missed(&self) -> u64 {

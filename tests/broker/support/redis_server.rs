@@ -7,9 +7,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use redis::{FromRedisValue, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, FromRedisValue, aio::MultiplexedConnection};
 
-use super::eventually;
+use super::{PATIENCE, eventually};
 
 /// A directory of the test's own.
 pub struct Scratch(PathBuf);
@@ -113,7 +113,9 @@ impl Redis {
     /// A connection as the administrator: the default user, by the socket file.
     pub async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(format!("redis+unix://{}", self.socket())).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        // The crate's half second is less than this thread may be busy with something else.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
     }
 
     /// One command of the administrator's.

@@ -1,5 +1,5 @@
-"""Publishes as applications do, with the packages as PyPI has them: `send` and `emit` from this process, `queue` through a
-Celery worker. Arguments: the way, how many."""
+"""Publishes as applications do, with the packages as PyPI has them: `send`, `emit` and `room` from this process, `queue`
+through a Celery worker. Arguments: the way, how many."""
 
 import json
 import sys
@@ -16,6 +16,11 @@ elif way == "emit":
 
     for number in range(count):
         emit_to_channel("sse", "myevent", number)
+elif way == "room":
+    from article import emit_to_channel
+
+    for number in range(count):
+        emit_to_channel("default_room", "myevent", number, {"text": "é漢😀\u2028"})
 elif way == "queue":
     from tasks import import_contacts
 

@@ -1,68 +1,13 @@
-// What a page does with socket.io-client, of any version: node page.cjs PACKAGE URL TRANSPORT[,TRANSPORT]
-// Exits 0 when all of it happened, and says on stderr what did not.
+// What a page does with socket.io-client, of any version.
 "use strict";
 
-const http = require("node:http");
-const [name, url, transportList] = process.argv.slice(2);
-const modules = process.env.CALLBOARD_TEST_NODE_MODULES;
-const io = require(require.resolve(name, { paths: [modules] }));
-const transports = transportList.split(",");
-const isLegacy = name === "sioc0";
-const agent = new http.Agent({ keepAlive: true });
+const { begin, call, check, isLegacy, join, name, once, open, post, run, transportList, transports, until } = require("./client.cjs");
 
 const EVENTS = 300;
-const PATIENCE = 40000;
-
-setTimeout(() => fail("gave up waiting"), PATIENCE).unref();
-
-let step = "start";
-
-function fail(reason) {
-  process.stderr.write(`${name} over ${transportList}, at "${step}": ${reason}\n`);
-  process.exit(1);
-}
-
-function check(condition, reason) {
-  if (!condition) fail(reason);
-}
-
-function open(namespace, options = {}) {
-  const settings = isLegacy
-    ? { transports, "force new connection": true, "reconnection delay": 50, ...options }
-    : { transports, forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 100, ...options };
-  return isLegacy ? io.connect(url + namespace, settings) : io(url + namespace, settings);
-}
-
-function once(socket, event) {
-  return new Promise((resolve) => socket.once(event, (...args) => resolve(args)));
-}
-
-function call(socket, ...args) {
-  return new Promise((resolve) => socket.emit(...args, resolve));
-}
-
-function post(path, body) {
-  return new Promise((resolve, reject) => {
-    const options = { method: "POST", agent, headers: { "content-type": "application/json" } };
-    const request = http.request(url + path, options, (response) => {
-      let text = "";
-      response.on("data", (part) => (text += part));
-      response.on("end", () => (response.statusCode === 200 ? resolve(JSON.parse(text)) : reject(new Error(text))));
-    });
-    request.on("error", reject);
-    request.end(JSON.stringify(body));
-  });
-}
-
-async function join(socket, room) {
-  const [[joined], answer] = await Promise.all([once(socket, "joined"), call(socket, "subscribe", room)]);
-  check(joined === room, `joined ${joined}`);
-  check(answer && answer.ok === true, `subscribe was answered ${JSON.stringify(answer)}`);
-}
 
 // The article's page: subscribe, then what is emitted to the room, its data as arguments.
 async function article() {
-  step = "article";
+  begin("article");
   const socket = open("");
   await once(socket, "connect");
   await join(socket, "demo");
@@ -70,24 +15,24 @@ async function article() {
   await post("/api/publish", { room: "demo", event: "myevent", args: ["a", { b: "é漢😀\u2028" }] });
   const args = await arrived;
   check(JSON.stringify(args) === JSON.stringify(["a", { b: "é漢😀\u2028" }]), `got ${JSON.stringify(args)}`);
-  step = "publish";
+  begin("publish");
   const echoed = once(socket, "said");
   const answer = await call(socket, "said", "demo", 1, [2]);
   check(answer.ok === true, JSON.stringify(answer));
   check(JSON.stringify(await echoed) === "[1,[2]]", "the publisher, a member, gets its own event");
-  step = "refused publish";
+  begin("refused publish");
   const refused = await call(socket, "said", "closed", 1);
   check(refused.error && refused.error.code === "forbidden", JSON.stringify(refused));
   const forged = await call(socket, "callboard:gap", "demo", 1);
   check(forged.error && forged.error.code === "event_name_invalid", JSON.stringify(forged));
-  step = "leave";
+  begin("leave");
   const [left] = await Promise.all([once(socket, "left"), call(socket, "unsubscribe", "demo")]);
   check(left[0] === "demo", JSON.stringify(left));
   socket.disconnect();
 }
 
 async function namespaces() {
-  step = "namespaces";
+  begin("namespaces");
   const socket = open("/chat");
   await once(socket, "connect");
   await join(socket, "lobby");
@@ -98,7 +43,7 @@ async function namespaces() {
 }
 
 async function binary() {
-  step = "binary";
+  begin("binary");
   const socket = open("");
   await once(socket, "connect");
   await join(socket, "demo-binary");
@@ -112,9 +57,26 @@ async function binary() {
   socket.disconnect();
 }
 
-// Events flow while the client upgrades: none is lost, doubled or out of order, in either direction.
+// An event that may be lost, as it is while a client upgrades, and otherwise is as any other.
+async function volatile() {
+  begin("volatile");
+  const socket = open("");
+  await once(socket, "connect");
+  await join(socket, "demo-volatile");
+  const arrived = [];
+  socket.on("position", (...args) => arrived.push(JSON.stringify(args)));
+  await until(() => {
+    // 2.5 has no client's volatile.
+    (socket.volatile ?? socket).emit("position", "demo-volatile", 1);
+    return arrived.length > 0;
+  });
+  check(arrived[0] === "[1]", `a volatile event is published: ${arrived[0]}`);
+  socket.disconnect();
+}
+
+// Events flow, perhaps while the client upgrades: none is lost, doubled or out of order, in either direction.
 async function traffic() {
-  step = "traffic";
+  begin("traffic");
   const room = `demo-traffic-${transportList}-${name}`;
   const socket = open("");
   const seen = [];
@@ -129,7 +91,7 @@ async function traffic() {
   }
   await post("/api/publish", { room, event: "over" });
   const own = () => seen.filter((n) => typeof n === "string");
-  for (let i = 0; i < 100 && seen.length < EVENTS + EVENTS / 4; i++) await new Promise((done) => setTimeout(done, 50));
+  await until(() => seen.length >= EVENTS + EVENTS / 4);
   const theirs = seen.filter((n) => typeof n === "number");
   check(theirs.every((n, i) => n === i) && theirs.length === EVENTS, `${theirs.length} of ${EVENTS}: ${theirs.slice(0, 20)}`);
   check(own().every((n, i) => n === `own ${i}`) && own().length === EVENTS / 4, `own: ${own().length} ${own().slice(0, 9)}`);
@@ -139,7 +101,7 @@ async function traffic() {
 
 // The line breaks; the page's connect handler subscribes anew.
 async function reconnection() {
-  step = "reconnection";
+  begin("reconnection");
   const socket = open("");
   await once(socket, "connect");
   await join(socket, "demo-again");
@@ -154,11 +116,11 @@ async function reconnection() {
   socket.disconnect();
 }
 
-(async () => {
+run(async () => {
   await article();
   await namespaces();
   if (!isLegacy) await binary();
+  await volatile();
   await traffic();
   await reconnection();
-  process.exit(0);
-})().catch((error) => fail(error.stack));
+});

@@ -47,7 +47,6 @@ impl RedisBridge {
         ctx.spawn(fetch.run().into_actor(self).map(move |fetched, bridge, _| bridge.caught_up(&target, after, since, fetched)));
     }
 
-    #[expect(clippy::disallowed_methods, reason = "once per room and outage, and it must not be lost")]
     fn caught_up(&mut self, target: &Target, after: Position, since: Position, fetched: Result<Fetched, BrokerError>) {
         let Some(route) = self.routes.get_mut(target) else { return };
         let Some(recording) = route.recording.as_mut().filter(|recording| recording.is_catching_up(since)) else { return };
@@ -59,14 +58,17 @@ impl RedisBridge {
         self.parts.metrics.replay(if is_whole { "outage_whole" } else { "outage_gap" }, missed.len());
         let received = Instant::now();
         let fetched = missed.into_iter().map(|publication| Deliver { publication, received, receipt: None });
-        for delivery in fetched.chain(held) {
-            self.parts.metrics.published("history").inc();
-            route.fan_out(&delivery, &self.parts.metrics);
-        }
+        route.fan_out_late(fetched.chain(held), &self.parts.metrics);
+        self.conclude_catch_up(target.clone(), is_whole);
+    }
+
+    /// What a room missed during an outage was delivered, or will not be.
+    #[expect(clippy::disallowed_methods, reason = "once per room and outage, and it must not be lost")]
+    pub(in crate::broker::bridge) fn conclude_catch_up(&mut self, target: Target, is_whole: bool) {
         match &mut self.desk.restoring {
             Some((lost, fetching)) => {
                 if !is_whole {
-                    lost.push(target.clone());
+                    lost.push(target);
                 }
                 *fetching = fetching.saturating_sub(1);
                 if *fetching == 0 {
@@ -74,7 +76,7 @@ impl RedisBridge {
                 }
             }
             // The others were told without waiting any longer.
-            None if !is_whole => self.parts.reports.restored.do_send(BridgeRestored { targets: vec![target.clone()] }),
+            None if !is_whole => self.parts.reports.restored.do_send(BridgeRestored { targets: vec![target] }),
             None => {}
         }
     }

@@ -8,17 +8,15 @@ use tokio::time::{Instant, sleep};
 
 use super::{super::RedisBridge, publication};
 use crate::{
-    actors::messages::{BrokerError, HistoryExtent, Kept, Replay, Replayed},
+    actors::{
+        attendance::Attendance,
+        messages::{BrokerError, HistoryExtent, Kept, Replay, Replayed},
+    },
     broker::{
         archive::{Archive, Coverage, Entry},
         journal::Journal,
     },
-    protocol::{
-        GapReason, Position, Publication, RoomName, Target,
-        dialect::Delivery,
-        resume::Point,
-        source::{Destination, Sources},
-    },
+    protocol::{GapReason, Position, Publication, RoomName, Target, dialect::Delivery, resume::Point, source::Sources},
 };
 
 /// How long the reports of other nodes are waited for before a hole is called a hole.
@@ -44,6 +42,7 @@ impl RedisBridge {
             archive: Rc::clone(self.desk.archive.as_ref()?),
             reader: Reader {
                 sources: Rc::clone(&self.sources),
+                attendance: self.parts.attendance.clone(),
                 point: Point { room: recording.room, position: here, key: self.desk.key },
                 room,
             },
@@ -57,21 +56,23 @@ impl RedisBridge {
     }
 
     /// What can be told without asking anybody, or else the question.
-    fn recall(&mut self, Replay { room, since }: Replay) -> Result<Replayed, Box<(Fetch, Replayed)>> {
+    fn recall(&mut self, Replay { room, since, .. }: Replay) -> Result<Replayed, Box<(Fetch, Replayed)>> {
         let target = Target::Room(room);
         let key = self.desk.key;
         let is_resumed = since.is_some();
         let unnumbered = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };
         let Some(recording) = self.routes.get_mut(&target).and_then(|route| route.recording.as_mut()) else { return Ok(unnumbered) };
         let Some((here, _)) = recording.place(&self.desk.timeline) else { return Ok(unnumbered) };
+        // What is being fetched for the members will come by once more.
+        let is_ahead = recording.can_catch_up();
         let here = Point { room: recording.room, position: here, key };
-        let Some(id) = since else { return Ok(Replayed { after: Some(here), from: Some(here), ..Replayed::default() }) };
+        let Some(id) = since else { return Ok(Replayed { after: Some(here), from: Some(here), is_ahead, ..Replayed::default() }) };
         let latest = here.position.marker_ms + AHEAD_MS;
         let seen = key.read(&id).and_then(|id| id.position_in(recording.room)).filter(|seen| seen.marker_ms <= latest);
-        let mut replayed = Replayed { after: Some(here), from: seen.map(|seen| here.at(seen)), ..Replayed::default() };
+        let mut replayed = Replayed { after: Some(here), from: seen.map(|seen| here.at(seen)), is_ahead, ..Replayed::default() };
         let after = match seen {
             Some(seen) if seen >= here.position => {
-                return Ok(Replayed { after: Some(here.at(seen)), is_ahead: seen > here.position, ..replayed });
+                return Ok(Replayed { after: Some(here.at(seen)), is_ahead: is_ahead || seen > here.position, ..replayed });
             }
             Some(seen) => seen,
             None => {
@@ -100,7 +101,7 @@ impl Handler<Replay> for RedisBridge {
     type Result = ResponseFuture<Replayed>;
 
     fn handle(&mut self, question: Replay, _: &mut Context<Self>) -> Self::Result {
-        let is_resumed = question.since.is_some();
+        let is_resumed = question.since.is_some() && !question.is_trial;
         let metrics = self.parts.metrics.clone();
         let count = move |replayed: &Replayed| {
             if is_resumed {
@@ -158,6 +159,7 @@ impl Handler<HistoryExtent> for RedisBridge {
 /// Reads archived entries as what they were.
 struct Reader {
     sources: Rc<Sources>,
+    attendance: Attendance,
     room: RoomName,
     /// Where the room stands: nothing later is read.
     point: Point,
@@ -225,11 +227,10 @@ impl Reader {
     fn read(&self, entry: &Entry) -> Option<Arc<Publication>> {
         let decoded = self.sources.decode(&entry.channel, &entry.payload)?;
         let Delivery::Emit(emit) = decoded.deliveries.ok()?.into_iter().nth(entry.index)? else { return None };
-        let Destination::Target(target) = &emit.to else { return None };
-        if *target != Target::Room(self.room.clone()) {
+        if emit.to != Target::Room(self.room.clone()) {
             return None;
         }
-        let mut publication = publication(target.clone(), emit);
+        let mut publication = publication(emit, &self.attendance);
         publication.place(self.point.at(entry.position));
         Some(Arc::new(publication))
     }

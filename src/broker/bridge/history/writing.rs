@@ -6,7 +6,11 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::time::Instant;
 
 use super::super::{LOG_INTERVAL, RedisBridge};
-use crate::{actors::messages::BrokerError, broker::archive::Written, protocol::Target};
+use crate::{
+    actors::messages::BrokerError,
+    broker::archive::{Stored, Written},
+    protocol::Target,
+};
 
 /// What is numbered waits so long to be written together.
 const FLUSH: Duration = Duration::from_millis(25);
@@ -49,6 +53,14 @@ impl RedisBridge {
             let Target::Room(room) = &target else { continue };
             let here = recording.place(&self.desk.timeline).map(|(here, _)| here);
             let Some(journal) = &mut recording.journal else { continue };
+            if journal.asks_for_others(now)
+                && let Some(since) = journal.since()
+            {
+                self.desk.writing += 1;
+                let asked = archive.read(room, since, 1).into_actor(self);
+                ctx.spawn(asked.map(move |stored, bridge, ctx| bridge.hear_of_others(&target, stored.ok(), ctx)));
+                continue;
+            }
             let Some(batch) = journal.next(room, here, now) else {
                 if journal.is_held(now) {
                     self.desk.queue(&target, recording);
@@ -59,6 +71,16 @@ impl RedisBridge {
             let written = archive.record(batch).into_actor(self);
             ctx.spawn(written.map(move |written, bridge, ctx| bridge.conclude_write(&target, written, ctx)));
         }
+    }
+
+    /// How far others have written a room that this node has begun to record.
+    fn hear_of_others(&mut self, target: &Target, stored: Option<Stored>, ctx: &mut Context<Self>) {
+        self.desk.writing -= 1;
+        let recording = self.routes.get_mut(target).and_then(|route| route.recording.as_mut());
+        if let Some(journal) = recording.and_then(|recording| recording.journal.as_mut()) {
+            journal.hear_of_others(stored.map(|stored| stored.coverage), Instant::now());
+        }
+        self.queue_write(target, ctx);
     }
 
     fn conclude_write(&mut self, target: &Target, written: Result<Written, BrokerError>, ctx: &mut Context<Self>) {

@@ -1,0 +1,193 @@
+//! The publishers: numbered events over PUBLISH or HTTP, and the books of what the broker said it took.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    ledger::{Published, Room},
+    wire::mark,
+};
+
+/// Where events go in.
+#[derive(Debug, Clone, Copy)]
+pub enum Door {
+    Redis(u16),
+    Http(SocketAddr),
+}
+
+/// What one publisher does. It alone publishes to its rooms, unless the numbers begin elsewhere for each.
+#[derive(Debug, Clone)]
+pub struct Load {
+    pub doors: Vec<Door>,
+    pub rooms: Vec<Room>,
+    /// Events a second; 0: as fast as they are taken.
+    pub rate: u32,
+    /// Ends by itself after so many.
+    pub count: usize,
+    pub padding: usize,
+    /// The number before the first.
+    pub base: u32,
+}
+
+impl Load {
+    pub fn new(doors: &[Door], rooms: &[Room], rate: u32) -> Self {
+        Self { doors: doors.to_vec(), rooms: rooms.to_vec(), rate, count: usize::MAX, padding: 40, base: 0 }
+    }
+
+    pub fn start(self) -> Publisher {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        Publisher { stop, thread: thread::spawn(move || self.run(&flag)) }
+    }
+
+    fn run(self, stop: &AtomicBool) -> Published {
+        const TICK: Duration = Duration::from_millis(10);
+        const MOST_AT_ONCE: usize = 500;
+        let mut lines: Vec<Line> = self.doors.iter().map(|door| Line { door: *door, stream: None }).collect();
+        let mut books: Vec<(Room, Vec<bool>)> = self.rooms.iter().map(|room| (*room, Vec::new())).collect();
+        let (mut sent, mut last) = (0, Instant::now());
+        while sent < self.count && !stop.load(Ordering::Relaxed) {
+            // What an outage kept from being published is not made up for.
+            let due = match self.rate {
+                0 => MOST_AT_ONCE,
+                rate => (last.elapsed().min(TICK * 5).as_secs_f64() * f64::from(rate)) as usize,
+            };
+            let batch = due.min(self.count - sent).min(MOST_AT_ONCE);
+            if batch == 0 {
+                thread::sleep(TICK);
+                continue;
+            }
+            last = Instant::now();
+            // What one door took is published; a door that is shut costs its own readers, not the order of the others'.
+            let events: Vec<(usize, String)> = (sent..sent + batch).map(|event| self.event(event)).collect();
+            let payloads: Vec<_> = events.iter().map(|(room, data)| (self.rooms[*room], data.as_str())).collect();
+            let taken: Vec<usize> = lines.iter_mut().map(|line| line.publish(&payloads)).collect();
+            let taken = taken.into_iter().min().unwrap_or(0);
+            for (place, (room, _)) in events.iter().enumerate() {
+                books[*room].1.push(place < taken);
+            }
+            sent += batch;
+            if taken < batch {
+                thread::sleep(TICK);
+            }
+        }
+        Published(books)
+    }
+
+    /// The place of the room, and the data, of an event by its number over all rooms.
+    fn event(&self, event: usize) -> (usize, String) {
+        let (room, number) = (event % self.rooms.len(), event / self.rooms.len() + 1);
+        let number = self.base + u32::try_from(number).expect("fewer than 2³² events");
+        (room, mark(self.rooms[room], number, self.padding))
+    }
+}
+
+/// A publisher at work.
+pub struct Publisher {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Published>,
+}
+
+impl Publisher {
+    pub fn stop(self) -> Published {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wait()
+    }
+
+    /// Waits until it has published all it was to.
+    pub fn wait(self) -> Published {
+        self.thread.join().expect("the publisher")
+    }
+}
+
+struct Line {
+    door: Door,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+/// A broker that is stopped takes this long to be given up.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A hub is asked where none is to fail.
+const HTTP_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Line {
+    /// Publishes all at once; how many were taken, from the first on. What comes behind may have been taken or not.
+    fn publish(&mut self, events: &[(Room, &str)]) -> usize {
+        let mut taken = 0;
+        if let Err(error) = self.try_publish(events, &mut taken) {
+            self.stream = None;
+            if matches!(self.door, Door::Http(_)) {
+                eprintln!("a publish over HTTP failed: {error}");
+            }
+        }
+        taken
+    }
+
+    fn try_publish(&mut self, events: &[(Room, &str)], taken: &mut usize) -> io::Result<()> {
+        let (address, patience) = match self.door {
+            Door::Redis(port) => (([127, 0, 0, 1], port).into(), PATIENCE),
+            Door::Http(address) => (address, HTTP_PATIENCE),
+        };
+        if self.stream.is_none() {
+            let stream = TcpStream::connect_timeout(&address, patience)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            stream.set_nodelay(true)?;
+            self.stream = Some(BufReader::new(stream));
+        }
+        let stream = self.stream.as_mut().ok_or_else(|| io::Error::other("just set"))?;
+        match self.door {
+            Door::Redis(_) => publish_over_redis(stream, events, taken),
+            Door::Http(_) => events.iter().try_for_each(|(room, data)| {
+                publish_over_http(stream, *room, data)?;
+                *taken += 1;
+                Ok(())
+            }),
+        }
+    }
+}
+
+fn publish_over_redis(stream: &mut BufReader<TcpStream>, events: &[(Room, &str)], taken: &mut usize) -> io::Result<()> {
+    let mut bytes = String::new();
+    for (room, data) in events {
+        let channel = format!("callboard:room:{}", room.name());
+        let payload = format!(r#"{{"event":"e","data":"{data}"}}"#);
+        bytes += &format!("*3\r\n$7\r\nPUBLISH\r\n${}\r\n{channel}\r\n${}\r\n{payload}\r\n", channel.len(), payload.len());
+    }
+    stream.get_mut().write_all(bytes.as_bytes())?;
+    for _ in events {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 || !line.starts_with(':') {
+            return Err(io::Error::other(line));
+        }
+        *taken += 1;
+    }
+    Ok(())
+}
+
+fn publish_over_http(stream: &mut BufReader<TcpStream>, room: Room, data: &str) -> io::Result<()> {
+    let body = format!(r#"{{"room":"{}","event":"e","data":"{data}"}}"#, room.name());
+    let head = "POST /api/publish HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\nContent-Length: ";
+    stream.get_mut().write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes())?;
+    let (mut status, mut length) = (String::new(), 0);
+    stream.read_line(&mut status)?;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        match line.trim_end().to_lowercase().split_once(": ") {
+            Some(("content-length", text)) => length = text.parse().map_err(io::Error::other)?,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    stream.read_exact(&mut vec![0; length])?;
+    if status.contains(" 200 ") { Ok(()) } else { Err(io::Error::other(status)) }
+}

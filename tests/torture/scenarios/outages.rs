@@ -1,0 +1,162 @@
+//! Redis goes away and comes back.
+
+use std::collections::HashSet;
+
+use crate::{
+    client::{Client, Plan},
+    crowd::{Crowd, patiently},
+    fleet::{Fleet, Store, pause, rooms},
+    guarded::Guarded,
+    ledger::{Published, Room},
+    load::{Load, Publisher},
+    trial::{Report, Trial},
+    wire::Wire,
+};
+
+/// Three nodes, a crowd over rooms with and without history, and a publisher of 100 events a second.
+struct Stage {
+    store: Store,
+    fleet: Fleet,
+    crowd: Crowd,
+    publisher: Publisher,
+}
+
+impl Stage {
+    fn set(trial: &mut Trial) -> Self {
+        let store = Store::start();
+        let fleet = Fleet::start(&rooms(1_000), &[store.url(), store.url(), store.url()]);
+        let all: Vec<Room> = (0..10).map(Room).collect();
+        let clients = trial.size(100, 500);
+        let plan = |client| Plan::new(client, vec![all[trial.dice.below(all.len())]]);
+        let crowd = Crowd::gather(&fleet.board, (0..clients).map(plan));
+        let publisher = Load::new(&[store.door()], &all, 100).start();
+        Self { store, fleet, crowd, publisher }
+    }
+
+    /// Nothing may be missing of which nobody was told; the twin's clients do not heed what they are told.
+    fn check(self, trial: &Trial, report: &mut Report) {
+        let published = self.publisher.stop();
+        self.crowd.settle(&published);
+        report.figure(format!("{} published", published.taken()));
+        report.books(self.crowd.tally(&published, trial.has_cure));
+        if trial.has_cure {
+            report.claim("no connection ended", self.crowd.returns() == 0);
+            report.figure(format!(
+                "{} events of rooms with history reached some and not all, who were told",
+                behind(&self.crowd, &published)
+            ));
+        }
+    }
+}
+
+/// Events of rooms with history that one client has and another, in the same room, has not.
+fn behind(crowd: &Crowd, published: &Published) -> usize {
+    let mut missing = 0;
+    for (room, _) in published.0.iter().filter(|(room, _)| room.keeps()) {
+        let members = crowd.clients.iter().filter(|client| client.plan.rooms.contains(room));
+        let seen: Vec<HashSet<u32>> =
+            members.map(|client| client.record.lock().expect("the record").numbers(*room).into_iter().collect()).collect();
+        let any: HashSet<u32> = seen.iter().flatten().copied().collect();
+        missing += seen.iter().map(|numbers| any.len() - numbers.len()).sum::<usize>();
+    }
+    missing
+}
+
+pub fn redis_killed(trial: &mut Trial) -> Report {
+    let mut report = Report::default();
+    let mut stage = Stage::set(trial);
+    let kills = trial.size(3, 20);
+    for _ in 0..kills {
+        pause(500 + trial.dice.below(500) as u64);
+        stage.store.kill();
+        pause(trial.dice.below(1_000) as u64);
+        stage.store.restart();
+        stage.fleet.wait_until_ready();
+    }
+    pause(1_000);
+    report.figure(format!("{kills} kills"));
+    stage.check(trial, &mut report);
+    report
+}
+
+pub fn redis_stopped(trial: &mut Trial) -> Report {
+    let mut report = Report::default();
+    let stage = Stage::set(trial);
+    pause(500);
+    stage.store.signal("STOP");
+    let noticed = stage.fleet.wait_until_unready();
+    pause(trial.size(7_000, 30_000) - noticed.as_millis().min(6_000) as u64);
+    stage.store.signal("CONT");
+    stage.fleet.wait_until_ready();
+    pause(1_000);
+    report.figure(format!("noticed after {:.1} s", noticed.as_secs_f64()));
+    stage.check(trial, &mut report);
+    report
+}
+
+/// Redis drops the nodes because they read too slowly for its limit: in one step it publishes more than it may hold for them.
+pub fn output_buffer_killed(trial: &mut Trial) -> Report {
+    let mut report = Report::default();
+    let mut stage = Stage::set(trial);
+    stage.store.command(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 64kb 64kb 1"]);
+    let floods = trial.size(2, 20);
+    let room = Room(11);
+    let members: Vec<_> = (0..6).map(|client| Client::new(Plan { wire: Wire::Sse, ..Plan::new(client, vec![room]) })).collect();
+    stage.crowd.add(members.into_iter());
+    stage.crowd.wait_until_all_listen();
+    const EVENTS: u32 = 4_000;
+    for flood in 0..floods {
+        let before = stage.fleet.metric("callboard_broker_reconnects_total");
+        stage.store.command(&["EVAL", FLOOD, "1", &room.name(), &room.0.to_string(), &(flood * EVENTS).to_string(), &EVENTS.to_string()]);
+        patiently("the nodes are dropped", || stage.fleet.metric("callboard_broker_reconnects_total") >= before + 3.0);
+        stage.fleet.wait_until_ready();
+        pause(500);
+    }
+    let mut published = stage.publisher.stop();
+    published.0.push((room, vec![true; (floods * EVENTS) as usize]));
+    stage.crowd.settle(&published);
+    report.figure(format!("{floods} floods, {} published", published.taken()));
+    let tally = stage.crowd.tally(&published, trial.has_cure);
+    report.books(tally);
+    report.claim("no connection ended", !trial.has_cure || stage.crowd.returns() == 0);
+    // The limit must have been passed, or nothing was tried.
+    assert!(tally.told + tally.silent > 0, "Redis dropped nothing");
+    report
+}
+
+/// One script is one step: Redis can send nothing while it runs.
+const FLOOD: &str = "for i = 1, ARGV[3] do redis.call('PUBLISH', 'callboard:room:' .. KEYS[1], \
+    '{\"event\":\"e\",\"data\":\"~' .. ARGV[1] .. ':' .. (ARGV[2] + i) .. '~' .. string.rep('x', 1000) .. '\"}') end";
+
+/// The primary is killed, Sentinel makes its replica the primary, and the old one comes back as replica.
+pub fn sentinel_failover(trial: &mut Trial) -> Report {
+    let mut report = Report::default();
+    let failovers = trial.size(1, 5);
+    let mut guarded = Guarded::start();
+    let urls = vec![guarded.url(); 2];
+    let fleet = Fleet::start(&rooms(1_000), &urls);
+    let all: Vec<Room> = (0..10).map(Room).collect();
+    let clients = trial.size(50, 300);
+    let crowd = Crowd::gather(&fleet.board, (0..clients).map(|client| Plan::new(client, vec![all[client % all.len()]])));
+    let mut published = Published::default();
+    for failover in 0..failovers {
+        let base = failover * 100_000;
+        let publisher = Load { base, ..Load::new(&[guarded.primary().door()], &all, 100) }.start();
+        pause(500);
+        guarded.kill_primary();
+        published.extend(publisher.stop(), base);
+        patiently("Sentinel names another primary", || guarded.finds_new_primary());
+        // Events at the new primary that nobody may have heard yet.
+        let base = base + 50_000;
+        let publisher = Load { base, ..Load::new(&[guarded.primary().door()], &all, 100) }.start();
+        fleet.wait_until_ready();
+        pause(1_000);
+        published.extend(publisher.stop(), base);
+        guarded.restart_replica();
+    }
+    crowd.settle(&published);
+    report.figure(format!("{failovers} failovers, {} published", published.taken()));
+    report.books(crowd.tally(&published, trial.has_cure));
+    report.claim("no connection ended", !trial.has_cure || crowd.returns() == 0);
+    report
+}

@@ -1,0 +1,110 @@
+//! What cannot be replayed is said to be missing.
+
+use serde_json::Value;
+
+use crate::{
+    fleet::{Fleet, Store, rooms},
+    ledger::Room,
+    load::Load,
+    support::{hub::Hub, sse::Stream, websocket::Socket},
+    trial::{Report, Trial},
+    wire::mark,
+};
+
+const SIZE: usize = 10;
+const EVENTS: usize = 50;
+
+/// An id from before the history begins, one of another hub, a damaged one and an invented one: each gets what is held and the
+/// notice that it is not all. In the twin the clients show no id, and are told nothing.
+pub fn honest_non_recovery(trial: &mut Trial) -> Report {
+    let mut report = Report::default();
+    let room = Room(0);
+    let store = Store::start();
+    let other_store = Store::start();
+    let fleet = Fleet::start(&rooms(SIZE as u32), &[store.url(), store.url()]);
+    let stranger = Fleet::start(&rooms(SIZE as u32), &[other_store.url()]);
+    let old = first_id(fleet.hub(0), room);
+    let foreign = first_id(stranger.hub(0), room);
+    // A member at each node, so that both record.
+    let _members = [0, 1].map(|node| Stream::open(fleet.hub(node).address, &format!("/sse?room={}", room.name())));
+    let published = Load { count: EVENTS, ..Load::new(&[store.door()], &[room], 0) }.start().wait();
+    fleet.wait_until_kept(room, SIZE);
+    let middle = old.len() / 2;
+    let changed = if old.as_bytes()[middle] == b'A' { "B" } else { "A" };
+    let damaged = format!("{}{changed}{}", &old[..middle], &old[middle + 1..]);
+    let cases = [
+        ("trimmed", old, "history_trimmed"),
+        ("foreign", foreign, "unknown_position"),
+        ("damaged", damaged, "unknown_position"),
+        ("invented", "1-0".into(), "unknown_position"),
+    ];
+    let rounds = trial.size(1, 100);
+    for (kind, id, reason) in &cases {
+        for round in 0..rounds {
+            let id = trial.has_cure.then_some(id.as_str());
+            for (wire, said) in
+                [("sse", over_sse(fleet.hub(round % 2), room, id)), ("websocket", over_websocket(fleet.hub(round % 2), room, id))]
+            {
+                let expected: Vec<String> = (EVENTS - SIZE + 1..=EVENTS).map(|number| mark(room, number as u32, 40)).collect();
+                report.claim(&format!("{kind} over {wire} is told {reason}, not {:?}", said.1), said.1.as_deref() == Some(*reason));
+                report.claim(&format!("{kind} over {wire} replays what is held, not {} events", said.0.len()), said.0 == expected);
+            }
+        }
+    }
+    report.figure(format!(
+        "{} resumptions by {} kinds of ids, {} events, the last {SIZE} held",
+        rounds * cases.len() * 2,
+        cases.len(),
+        published.taken()
+    ));
+    report
+}
+
+fn first_id(hub: &Hub, room: Room) -> String {
+    let mut socket = Socket::open(hub.address, "/ws?room=");
+    socket.expect("welcome");
+    let joined = socket.ask(&format!(r#"{{"type":"join","room":"{}"}}"#, room.name()));
+    joined["id"].as_str().unwrap_or_else(|| panic!("no id: {joined}")).to_owned()
+}
+
+/// The data that was replayed, and the reason of the gap. An event of another room says that the replay is over.
+fn over_sse(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<String>) {
+    let headers: Vec<_> = id.iter().map(|id| ("Last-Event-ID", *id)).collect();
+    let mut stream = Stream::request(hub.address, "GET", &format!("/sse?room={}&room=end", room.name()), &headers, b"");
+    let (mut data, mut reason, mut has_ended) = (Vec::new(), None, false);
+    hub.publish(r#"{"room":"end","data":"end"}"#);
+    // The notice is on its way; who shows no id waits for none.
+    while !has_ended || (id.is_some() && reason.is_none()) {
+        let block = stream.next().expect("an open stream");
+        match block.event.as_str() {
+            "callboard:gap" => {
+                let notice: Value = serde_json::from_str(&block.data).expect("JSON");
+                let is_of_room = notice["rooms"].as_array().is_some_and(|rooms| rooms.contains(&room.name().into()));
+                if is_of_room {
+                    reason = notice["reason"].as_str().map(str::to_owned);
+                }
+            }
+            _ if block.data == "\"end\"" => has_ended = true,
+            _ => data.push(block.data.trim_matches('"').to_owned()),
+        }
+    }
+    (data, reason)
+}
+
+fn over_websocket(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<String>) {
+    let mut socket = Socket::open(hub.address, "/ws?room=end");
+    let since = id.map(|id| format!(r#","since":"{id}""#)).unwrap_or_default();
+    socket.send(&format!(r#"{{"type":"join","room":"{}"{since}}}"#, room.name()));
+    let (mut data, mut reason, mut has_ended) = (Vec::new(), None, false);
+    while !has_ended || (id.is_some() && reason.is_none()) {
+        let message = socket.next();
+        match message["type"].as_str().expect("a type") {
+            "joined" if message["room"] == room.name() => hub.publish(r#"{"room":"end","data":"end"}"#),
+            "gap" => reason = message["reason"].as_str().map(str::to_owned),
+            "event" if message["data"] == "end" => has_ended = true,
+            "event" => data.push(message["data"].as_str().expect("text").to_owned()),
+            _ => {}
+        }
+    }
+    (data, reason)
+}
