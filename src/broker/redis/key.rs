@@ -10,9 +10,25 @@ use crate::{
 };
 
 impl Task {
+    fn key_name(&self) -> String {
+        format!("{}:id-key", self.prefix)
+    }
+
+    /// Puts the key where Redis has lost it: flushed or evicted while nodes live, a new node would sign with another.
+    pub(super) fn offer_key(&self, mut connection: MultiplexedConnection) {
+        let name = self.key_name();
+        if self.way.key_elsewhere(&name).is_some() {
+            return;
+        }
+        let mut command = redis::cmd("SET");
+        command.arg(name).arg(self.key.expose()).arg("NX");
+        // Where it is refused, it was said when the link came up.
+        actix::spawn(async move { _ = command.query_async::<()>(&mut connection).await });
+    }
+
     #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
     pub(super) async fn share_key(&mut self, connection: MultiplexedConnection) -> Result<(), LinkError> {
-        let name = format!("{}:id-key", self.prefix);
+        let name = self.key_name();
         let key = match self.way.key_elsewhere(&name) {
             None => timeout(clock::INTERVAL, self.fetch_key(&name, connection)).await.map_err(|_| LinkError::Silent)?,
             Some(cluster) => timeout(clock::INTERVAL, cluster.key()).await.map_err(|_| LinkError::NoKey)?,

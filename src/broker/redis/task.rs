@@ -324,6 +324,7 @@ impl Task {
                     }
                     self.tell_lost();
                     self.seek_astray();
+                    self.offer_key(connections.commands.clone());
                     marking = Some(self.mark(connections).boxed_local());
                 }
                 () = &mut replaced => {
