@@ -217,7 +217,7 @@ impl Real {
     async fn record(&mut self, batch: &Batch, twin: Option<Twin>) -> Written {
         let script = match twin {
             None | Some(Twin::TearsUnsaid | Twin::NoMarkerAwaited) => RECORD.to_owned(),
-            Some(Twin::NothingLate) => RECORD.replace("LONGEST = 20000", "LONGEST = -1"),
+            Some(Twin::NothingLate) => RECORD.replace("LONGEST = 10000", "LONGEST = -1"),
             Some(Twin::AllClaims) => RECORD.replace("claimed = written end", "claimed = since end"),
         };
         assert!(script != RECORD || !matches!(twin, Some(Twin::NothingLate | Twin::AllClaims)), "the script has other words");
