@@ -2,7 +2,7 @@
 //! page does.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
     ops::Range,
@@ -69,6 +69,8 @@ struct Ids {
     of_rooms: HashMap<Room, String>,
     /// SSE: one covers all rooms.
     last: Option<String>,
+    /// Rooms to which it could come back, if it remembered.
+    shown: HashSet<Room>,
 }
 
 /// What all clients of a crowd share.
@@ -76,6 +78,8 @@ pub struct Shared {
     pub board: Arc<Board>,
     /// Entries in all records: what stands still is settled.
     pub entries: AtomicU64,
+    /// Of the crowd's thread: without one, nothing that has come is read.
+    pub turns: AtomicU64,
     /// How many may shake hands at once.
     pub openings: Semaphore,
 }
@@ -216,12 +220,28 @@ impl Client {
     }
 
     fn remember(&self, room: Room, id: Option<String>) {
-        if let Some(id) = id.filter(|_| self.plan.remembers) {
-            let mut ids = self.ids.lock().expect("the ids");
-            match self.plan.wire {
-                Wire::Sse => ids.last = Some(id),
-                _ => drop(ids.of_rooms.insert(room, id)),
-            }
+        let Some(id) = id else { return };
+        let mut ids = self.ids.lock().expect("the ids");
+        match self.plan.wire {
+            Wire::Sse => ids.shown.extend(&self.plan.rooms),
+            _ => _ = ids.shown.insert(room),
         }
+        match self.plan.wire {
+            _ if !self.plan.remembers => {}
+            Wire::Sse => ids.last = Some(id),
+            _ => drop(ids.of_rooms.insert(room, id)),
+        }
+    }
+
+    /// How often it was accepted, beyond the first time.
+    pub fn returns(&self) -> usize {
+        let record = self.record.lock().expect("the record");
+        record.0.iter().filter(|(_, entry)| matches!(entry, Entry::Opened(_))).count().saturating_sub(1)
+    }
+
+    /// Whether it has been shown what to come back with. Before that it has nothing to resume from, and must not be harmed.
+    pub fn is_settled(&self) -> bool {
+        let ids = self.ids.lock().expect("the ids");
+        !self.plan.can_resume() || self.plan.rooms.iter().all(|room| !room.keeps() || ids.shown.contains(room))
     }
 }

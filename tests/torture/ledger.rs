@@ -113,11 +113,18 @@ pub struct Tally {
     pub doubled: u64,
     pub disordered: u64,
     pub notices: u64,
+    /// Clients that have not got the last event of a room of theirs.
+    pub unfinished: u64,
 }
 
 impl Tally {
     pub fn faults(&self) -> u64 {
         self.silent + self.doubled + self.disordered
+    }
+
+    /// Nothing more can come that matters.
+    pub fn is_complete(&self) -> bool {
+        self.unfinished == 0 && self.silent == 0
     }
 
     pub fn lost(&self) -> u64 {
@@ -135,6 +142,7 @@ impl AddAssign for Tally {
         self.doubled += other.doubled;
         self.disordered += other.disordered;
         self.notices += other.notices;
+        self.unfinished += other.unfinished;
     }
 }
 
@@ -155,8 +163,9 @@ impl fmt::Display for Tally {
 /// How long after the event behind a hole its notice may come.
 const NOTICE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long before it the notice of an overflow may come: what waits in the room's mailbox was not lost, and follows the notice.
-const EARLY_NOTICE: Duration = Duration::from_secs(2);
+/// So many events before it the notice of an overflow may come: what waits in the room's mailbox (4,096), and for the connection
+/// (256), was not lost, and follows the notice.
+const EARLY_NOTICE: usize = 4_096 + 256;
 
 /// What one client saw of one room.
 struct Page<'a> {
@@ -219,9 +228,10 @@ impl Page<'_> {
         self.events.sort_by_key(|(place, _, number)| (*number, *place));
         let is_again = |pair: &&[(usize, Instant, u32)]| pair[1].2 == pair[0].2 && self.is_comparable(pair[0].0, pair[1].0);
         tally.doubled = self.events.windows(2).filter(is_again).count() as u64;
-        let mut next = 0;
+        let (mut next, mut last) = (0, None);
         for number in numbers {
             tally.due += 1;
+            last = Some(number);
             while self.events.get(next).is_some_and(|(_, _, known)| *known < number) {
                 next += 1;
             }
@@ -230,11 +240,12 @@ impl Page<'_> {
             }
             let before = next.checked_sub(1).map(|before| self.events[before]);
             match self.events.get(next) {
-                after if self.was_told(before.map(|(place, at, _)| (place, at)), after.map(|(_, at, _)| *at)) => tally.told += 1,
+                after if self.was_told(before.map(|(place, ..)| place), after.map(|(_, at, _)| *at)) => tally.told += 1,
                 after if self.was_away(before.map_or(0, |(place, _, _)| place), after.map(|(place, _, _)| *place)) => tally.away += 1,
                 _ => tally.silent += 1,
             }
         }
+        tally.unfinished = u64::from(last > self.events.last().map(|(_, _, number)| *number));
         tally
     }
 
@@ -243,13 +254,13 @@ impl Page<'_> {
         self.terms.resumes || !self.openings.iter().any(|place| (before..after).contains(place))
     }
 
-    fn was_told(&self, before: Option<(usize, Instant)>, after: Option<Instant>) -> bool {
+    fn was_told(&self, before: Option<usize>, after: Option<Instant>) -> bool {
         let in_time = |at: Instant| after.is_none_or(|after| at <= after + NOTICE_PATIENCE);
-        let is_behind = |place: usize, at: Instant, reason: Reason| match before {
-            Some((before, heard)) => place >= before || (reason == Reason::Overflow && at + EARLY_NOTICE >= heard),
+        let is_behind = |place: usize, reason: Reason| match before {
+            Some(before) => place + if reason == Reason::Overflow { EARLY_NOTICE } else { 0 } >= before,
             None => true,
         };
-        self.terms.heeds_gaps && self.gaps.iter().any(|(place, at, reason)| is_behind(*place, *at, *reason) && in_time(*at))
+        self.terms.heeds_gaps && self.gaps.iter().any(|(place, at, reason)| is_behind(*place, *reason) && in_time(*at))
     }
 
     fn was_away(&self, before: usize, after: Option<usize>) -> bool {
