@@ -93,7 +93,7 @@ impl Published {
 /// How a record is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// A client that comes back asks for what it missed. Where it can't, it knows itself that it was away.
+    /// A client that comes back asks for what it missed. In a room without history it knows itself that it was away.
     pub resumes: bool,
     /// What was told of as a gap is not lost silently. A twin does not heed it.
     pub heeds_gaps: bool,
@@ -106,7 +106,7 @@ pub struct Tally {
     pub received: u64,
     /// Missing, and the client was told.
     pub told: u64,
-    /// Missing, while a client was away that has no way to resume.
+    /// Missing, while a client was away from a room that has no way to resume.
     pub away: u64,
     /// Missing, and nobody said so.
     pub silent: u64,

@@ -32,6 +32,8 @@ pub enum Item {
         room: Room,
         id: Option<String>,
     },
+    /// Socket.IO: the session is open, and its namespace may be connected.
+    Greeted,
     /// Bytes that the wire wants to be answered with.
     Answer(Vec<u8>),
     /// Socket.IO: the namespace is connected, rooms may be joined.
@@ -106,6 +108,12 @@ impl Wire {
             Self::SocketIo => frame(TEXT, subscribe(rooms).as_bytes()),
             Self::Polling => subscribe(rooms).into_bytes(),
         }
+    }
+
+    /// Socket.IO: connects the namespace, and asks for ids; with one, for what was missed.
+    pub fn connect(self, since: &str) -> Vec<u8> {
+        let packet = format!(r#"40{{"since":"{since}"}}"#);
+        if self == Self::SocketIo { frame(TEXT, packet.as_bytes()) } else { packet.into_bytes() }
     }
 }
 
@@ -248,17 +256,18 @@ pub fn packet(text: &str) -> Option<Item> {
     match text.get(..2) {
         _ if text == "2" => Some(Item::Answer(b"3".to_vec())),
         _ if text == "1" => Some(Item::Goodbye("closed".into())),
-        _ if text.starts_with('0') => Some(Item::Answer(b"40".to_vec())),
+        _ if text.starts_with('0') => Some(Item::Greeted),
         Some("40") => Some(Item::Connected),
         Some("41") => Some(Item::Goodbye("disconnect".into())),
         Some("42") => {
             if let Some((room, number)) = text.starts_with(r#"42["e""#).then(|| read_mark(text)).flatten() {
-                return Some(Item::Event { room, number, id: None });
+                // ["e","data","id"], or null for an id.
+                return Some(Item::Event { room, number, id: text.split('"').nth(5).map(str::to_owned) });
             }
             let event: Value = serde_json::from_str(&text[2..]).expect("JSON");
             match event[0].as_str()? {
                 "callboard:gap" => Some(gap(&event[1])),
-                "joined" => Some(Item::Joined { room: Room::from_name(event[1].as_str()?)?, id: None }),
+                "joined" => Some(Item::Joined { room: Room::from_name(event[1].as_str()?)?, id: event[2].as_str().map(str::to_owned) }),
                 "callboard:error" => Some(Item::Refused(text.to_owned())),
                 _ => None,
             }

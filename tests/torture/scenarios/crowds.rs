@@ -19,10 +19,8 @@ pub fn recovery_storm(trial: &mut Trial) -> Report {
     let store = Store::start();
     let mut fleet = Fleet::start(&rooms(1_000), &[store.url(), store.url()]);
     let all: Vec<Room> = (0..10).map(|room| Room(room * 2)).collect();
-    let wire = |client| if client % 2 == 0 { Wire::Sse } else { Wire::WebSocket };
     let mut plans: Vec<Plan> = (0..clients)
         .map(|client| Plan {
-            wire: wire(client),
             home: 0,
             remembers: trial.has_cure,
             pause: 1_000..1_100,
