@@ -27,6 +27,8 @@ const QUIET: u64 = 80;
 /// As `QUIET`, where all that is due can be counted.
 const LONG_QUIET: u64 = 400;
 const TURN: Duration = Duration::from_millis(50);
+/// As the configuration has it by default: `mailbox.room` and `mailbox.connection`.
+const WAITING: usize = 4_096 + 256;
 /// Hands shaken at once: below any listener's backlog.
 const POLITE: usize = 64;
 /// As many as like.
@@ -34,6 +36,8 @@ pub const RUDE: usize = 100_000;
 
 pub struct Crowd {
     pub clients: Vec<Arc<Client>>,
+    /// What may wait for a client in the hub's mailboxes.
+    pub waiting: usize,
     shared: Arc<Shared>,
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
@@ -61,7 +65,7 @@ impl Crowd {
             openings: Semaphore::new(openings),
         });
         handle.spawn(take_turns(Arc::clone(&shared)));
-        let mut crowd = Self { clients: Vec::new(), shared, handle, stop: Some(stop), thread: Some(thread) };
+        let mut crowd = Self { clients: Vec::new(), waiting: WAITING, shared, handle, stop: Some(stop), thread: Some(thread) };
         crowd.add(plans.into_iter().map(Client::new));
         crowd
     }
@@ -156,7 +160,7 @@ impl Crowd {
         for client in self.clients.iter().filter(|client| client.plan.reads) {
             let record = client.record.lock().expect("the record");
             for room in &client.plan.rooms {
-                let terms = Terms { resumes: room.keeps(), heeds_gaps };
+                let terms = Terms { resumes: room.keeps(), heeds_gaps, waiting: self.waiting };
                 let page = record.check(*room, published, &terms);
                 if is_told && page.faults() > 0 {
                     eprintln!("{:?} at node {} in {}: {page}\n{}", client.plan.wire, client.plan.home, room.name(), record.story(*room));

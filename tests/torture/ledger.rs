@@ -97,6 +97,9 @@ pub struct Terms {
     pub resumes: bool,
     /// What was told of as a gap is not lost silently. A twin does not heed it.
     pub heeds_gaps: bool,
+    /// So many events before the hole its notice may come, if it tells of an overflow: what waited in mailboxes was not lost, and
+    /// follows the notice.
+    pub waiting: usize,
 }
 
 /// How many deliveries were due, and what became of them.
@@ -162,10 +165,6 @@ impl fmt::Display for Tally {
 
 /// How long after the event behind a hole its notice may come.
 const NOTICE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// So many events before it the notice of an overflow may come: what waits in the room's mailbox (4,096), and for the connection
-/// (256), was not lost, and follows the notice.
-const EARLY_NOTICE: usize = 4_096 + 256;
 
 /// What one client saw of one room.
 struct Page<'a> {
@@ -257,7 +256,7 @@ impl Page<'_> {
     fn was_told(&self, before: Option<usize>, after: Option<Instant>) -> bool {
         let in_time = |at: Instant| after.is_none_or(|after| at <= after + NOTICE_PATIENCE);
         let is_behind = |place: usize, reason: Reason| match before {
-            Some(before) => place + if reason == Reason::Overflow { EARLY_NOTICE } else { 0 } >= before,
+            Some(before) => place + if reason == Reason::Overflow { self.terms.waiting } else { 0 } >= before,
             None => true,
         };
         self.terms.heeds_gaps && self.gaps.iter().any(|(place, at, reason)| is_behind(*place, *reason) && in_time(*at))
