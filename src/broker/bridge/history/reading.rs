@@ -14,6 +14,7 @@ use crate::{
     },
     broker::{
         archive::{Archive, Coverage, Entry},
+        clock,
         journal::Journal,
     },
     protocol::{GapReason, Position, Publication, RoomName, Target, dialect::Delivery, resume::Point, source::Sources},
@@ -49,6 +50,7 @@ impl RedisBridge {
             after,
             since,
             size: recording.limits.size,
+            ttl: recording.limits.ttl,
             unwritten: recording.journal.iter().flat_map(|journal| journal.after(after)).cloned().collect(),
             own: own.collect(),
             is_alone: self.desk.company.is_alone(),
@@ -173,6 +175,7 @@ pub(super) struct Fetch {
     /// Since when this node has numbered the room itself.
     since: Position,
     size: usize,
+    ttl: Duration,
     /// What this node has not written yet.
     unwritten: Vec<Entry>,
     own: BTreeMap<Position, Arc<Publication>>,
@@ -211,11 +214,21 @@ impl Fetch {
                 None => floor = floor.max(entry.position),
             }
         }
+        floor = expire(&mut found, here, self.ttl).map_or(floor, |gone| floor.max(gone));
         while found.len() > self.size {
             floor = found.pop_first().map_or(floor, |(position, _)| floor.max(position));
         }
         Ok(Fetched { missed: found.into_values().collect(), floor })
     }
+}
+
+/// Drops what is older than its time, which the archive has yet to trim; the last of it. A position says when something came to
+/// within the interval of the markers.
+fn expire<T>(found: &mut BTreeMap<Position, T>, here: Position, ttl: Duration) -> Option<Position> {
+    let ttl_ms = u64::try_from((ttl + clock::INTERVAL).as_millis()).unwrap_or(u64::MAX);
+    let oldest = Position { marker_ms: here.marker_ms.saturating_sub(ttl_ms), count: 0 };
+    let kept = found.split_off(&oldest);
+    std::mem::replace(found, kept).into_keys().next_back()
 }
 
 /// What others have recorded reaches to where this node's own begins.
@@ -233,5 +246,19 @@ impl Reader {
         let mut publication = publication(emit, &self.attendance);
         publication.place(self.point.at(entry.position));
         Some(Arc::new(publication))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_older_than_its_time_is_not_replayed_and_what_may_be_younger_is() {
+        let at = |marker_ms| Position { marker_ms, count: 1 };
+        let mut found: BTreeMap<Position, ()> = [10_000, 16_999, 17_000, 19_000].map(|ms| (at(ms), ())).into();
+        assert_eq!(expire(&mut found, at(20_000), Duration::from_secs(2)), Some(at(16_999)));
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), [at(17_000), at(19_000)]);
+        assert_eq!(expire(&mut BTreeMap::from([(at(1), ())]), at(500), Duration::from_secs(2)), None);
     }
 }
