@@ -9,14 +9,14 @@ use std::{
 };
 
 use actix::Recipient;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, aio::MultiplexedConnection};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{sleep, timeout},
 };
 
 use super::{
-    connect::{AddressError, Connections, LinkError, PATIENCE, answer, check_root, open},
+    connect::{AddressError, Connections, LinkError, answer, check_root, open, options},
     listen::{Ear, Native, Sink},
     topology::{Layout, Shards, View},
 };
@@ -222,11 +222,10 @@ impl Cluster {
 
     async fn open(&self, address: &str, id: &str) -> Result<Connections, LinkError> {
         let root = self.seeds.tls_root.as_deref();
-        let options = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
         let (tell, pushes) = mpsc::unbounded_channel();
         let listening = open(&format!("{address}/?protocol=resp3"), root)?;
-        let connection = answer(listening.get_multiplexed_async_connection_with_config(&options.clone().set_push_sender(tell))).await?;
-        let commands = answer(open(address, root)?.get_multiplexed_async_connection_with_config(&options)).await?;
+        let connection = answer(listening.get_multiplexed_async_connection_with_config(&options().set_push_sender(tell))).await?;
+        let commands = answer(open(address, root)?.get_multiplexed_async_connection_with_config(&options())).await?;
         let sink = Sink::Primary { connection, native: Native::new(&self.prefix) };
         // Of the process and not of its slots, so that all nodes that listen to it count by one clock whatever they know.
         Ok(Connections { sink, ear: Ear::Primary(pushes), commands, clock_channel: format!("{}:clock:{id}", self.prefix).into() })

@@ -16,6 +16,11 @@ use crate::config::{BrokerUrl, Sentinel};
 /// For connecting, and for each answer. A stopped Redis accepts connections and answers nothing.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Commands that may wait for a connection to take them, in the crate's own queue. What waits is bounded where it is begun
+/// (`mailbox.bridge`, and the histories' own bounds), so this one must never be full: who finds it full waits outside, and is
+/// overtaken by who comes when there is a place again.
+const COMMANDS_WAITING: usize = 1 << 26;
+
 /// Why an address can't even be tried.
 #[derive(Debug, Error)]
 pub enum AddressError {
@@ -91,6 +96,14 @@ where
     Ok(timeout(PATIENCE, asked).await.map_err(|_| LinkError::Silent)??)
 }
 
+/// How every connection for commands is made.
+pub(super) fn options() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE))
+        .set_pipeline_buffer_size(COMMANDS_WAITING)
+}
+
 /// One listening and one command connection.
 pub(super) struct Connections {
     pub sink: Sink,
@@ -131,8 +144,7 @@ impl Connector {
     pub(super) async fn connect(&self, prefix: &str) -> Result<Connections, LinkError> {
         let client = self.client().await?;
         let (sink, stream) = answer(client.get_async_pubsub()).await?.split();
-        let options = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-        let commands = answer(client.get_multiplexed_async_connection_with_config(&options)).await?;
+        let commands = answer(client.get_multiplexed_async_connection_with_config(&options())).await?;
         let clock_channel = format!("{prefix}:clock").into();
         Ok(Connections { sink: Sink::One(sink), ear: Ear::One(stream), commands, clock_channel })
     }
