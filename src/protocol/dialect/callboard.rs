@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::{
     super::{
         event::{Argument, Event},
+        json,
         names::{ConnectionId, EventName},
     },
     Address, DecodeError, Delivery, Emit, event_name, payload,
@@ -23,7 +24,7 @@ const SHAPE: &str = r#"an object {"event", "data" or "args"}"#;
 #[derive(Deserialize)]
 struct Payload<'a> {
     event: Option<String>,
-    #[serde(borrow, default, deserialize_with = "payload::present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     args: Option<Vec<&'a RawValue>>,
@@ -39,6 +40,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
         payload::check_size(bytes, payload::MAX_PAYLOAD_BYTES)?;
     }
     let payload = read?;
+    if payload.event.is_none() && payload.data.is_none() && payload.args.is_none() {
+        // Some other object: its publisher forgot to wrap it.
+        return Err(DecodeError::WrongShape { expected: SHAPE });
+    }
     let arguments = match (payload.data, payload.args) {
         (Some(_), Some(_)) => return Err(DecodeError::WrongShape { expected: SHAPE }),
         (Some(data), None) => vec![data],

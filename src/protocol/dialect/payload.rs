@@ -2,7 +2,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{super::event::Argument, DecodeError};
@@ -75,11 +75,6 @@ pub fn json_or_string(text: &str) -> Result<Argument, DecodeError> {
         Ok(raw) => check_depth(text).map(|()| Argument::Json(raw.to_owned())),
         Err(_) => Ok(Argument::from_value(&Value::from(text))),
     }
-}
-
-/// For a field where `null` is a value and not the same as nothing: `#[serde(default, deserialize_with = "present")]`.
-pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Attachments that came as base64 text.
