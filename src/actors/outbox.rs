@@ -23,7 +23,10 @@ use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use self::state::{Direct, Phase, State};
-use super::{queue::Entry, socket::Socket};
+use super::{
+    queue::{Entry, Queue},
+    socket::Socket,
+};
 use crate::{
     config::Overflow,
     metrics::{DropReason, Metrics},
@@ -73,8 +76,8 @@ pub enum Notice {
     Closing(CloseReason),
     /// Say this to the client, in the words of its wire.
     Told(Reply),
-    /// The client caught up after it had lost so many events of these.
-    CaughtUp(Vec<(Target, u64)>),
+    /// The client lost so many events of these. Told when it has caught up, and now and then while it never does.
+    Lost(Vec<(Target, u64)>),
 }
 
 pub struct Outbox {
@@ -126,6 +129,7 @@ impl Outbox {
         let mut state = self.lock();
         if state.phase != Phase::Ended {
             state.socket = Some(socket);
+            state.forget_empty_queue();
         }
         drop(state);
         self.drainer.wake();
@@ -163,18 +167,20 @@ impl Outbox {
             Direct::Complete => return Pushed::Written,
             Direct::Partial(written) => {
                 state.queue.push_partial(entry(), written);
-                return self.queued();
+                return self.queued(true);
             }
             Direct::Waits => {}
         }
+        let is_first = state.queue.is_empty();
         if incoming.key != 0 && state.queue.supersede(incoming.key).is_some() {
             self.give_up(&mut state, 1, DropReason::Superseded);
+            state.note_lost(Some(incoming.target), 1);
         }
         if !self.has_room_for(&state, bytes.len()) && !self.make_room(&mut state, incoming) {
             return Pushed::Dropped;
         }
         state.enqueue(entry());
-        self.queued()
+        self.queued(is_first)
     }
 
     /// Hands over what a client missed. A history may be longer than what may wait for a connection, so these wait beside it:
@@ -208,7 +214,7 @@ impl Outbox {
             Direct::Partial(written) => {
                 let entry = Entry { bytes: joined.clone(), events, target: Some(target.clone()), key: 0 };
                 state.queue.push_partial(entry, written);
-                Some(self.queued())
+                Some(self.queued(true))
             }
             Direct::Waits => None,
         }
@@ -219,9 +225,43 @@ impl Outbox {
         self.lock().queue.push_front(Entry::control(bytes));
     }
 
-    /// Hands over a reply, a ping or a notice.
+    /// Hands over a reply or a ping.
     pub fn push_control(&self, bytes: Bytes) {
+        self.push_words(&mut self.lock(), bytes, Queue::push);
+    }
+
+    /// Hands over a word that is to leave next: that something in front of what waits is missing.
+    pub fn push_next(&self, bytes: Bytes) {
+        self.push_words(&mut self.lock(), bytes, Queue::push_next);
+    }
+
+    /// Hands over what the hub tells all of a room. Where no more may wait it is given up under a policy that drops, and the client
+    /// hears of a gap instead: it is not cut for what it did not ask for.
+    pub fn push_notice(&self, bytes: Bytes, target: &Target, overflow: Overflow) {
         let mut state = self.lock();
+        if overflow != Overflow::Disconnect && state.phase == Phase::Open && self.is_full(&state) {
+            state.note_lost(Some(target), 0);
+        } else {
+            self.push_words(&mut state, bytes, Queue::push);
+        }
+    }
+
+    /// Events were lost before they came here. False if nothing waits and the client can be told at once; else it will be, in one
+    /// notice with what else it lost.
+    pub fn defer_loss(&self, target: &Target, events: u64) -> bool {
+        let mut state = self.lock();
+        let waits = state.phase == Phase::Open && !state.queue.is_empty();
+        if waits {
+            state.note_lost(Some(target), events);
+        }
+        waits
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        state.queue.len() >= self.limits.events + state.allowance().0 + CONTROL_ENTRIES
+    }
+
+    fn push_words(&self, state: &mut State, bytes: Bytes, place: fn(&mut Queue, Entry)) {
         if state.phase != Phase::Open {
             return;
         }
@@ -229,10 +269,14 @@ impl Outbox {
         match state.write_now(&bytes) {
             Direct::Complete => return,
             Direct::Partial(written) => state.queue.push_partial(Entry::control(bytes), written),
-            Direct::Waits if state.queue.len() >= self.limits.events + state.allowance().0 + CONTROL_ENTRIES => {
-                self.begin_close(&mut state, CloseReason::SlowConsumer);
+            Direct::Waits if self.is_full(state) => self.begin_close(state, CloseReason::SlowConsumer),
+            Direct::Waits => {
+                let is_first = state.queue.is_empty();
+                state.enqueue_by(Entry::control(bytes), place);
+                if !is_first {
+                    return;
+                }
             }
-            Direct::Waits => state.enqueue(Entry::control(bytes)),
         }
         self.drainer.wake();
     }
@@ -262,8 +306,12 @@ impl Outbox {
         true
     }
 
-    fn queued(&self) -> Pushed {
-        self.drainer.wake();
+    /// Whoever moves the bytes rests only when nothing waits, or until the socket takes more. Behind the first entry he is on
+    /// his way, so a client that never reads costs no task its turn for each event.
+    fn queued(&self, is_first: bool) -> Pushed {
+        if is_first {
+            self.drainer.wake();
+        }
         Pushed::Queued
     }
 

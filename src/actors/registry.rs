@@ -23,6 +23,7 @@ use super::{
     gaps::Gap,
     group::GroupOptions,
     hall::{Admitted, Hall, Place, Refused, Resume, Waiting},
+    inquiry::Inquiries,
     messages::{
         BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Reconfigure, Refusal, RemoveMember,
         Replay, Subscribe, TellNodes, Unsubscribe,
@@ -76,6 +77,7 @@ pub struct RoomRegistry {
     deserted: VecDeque<(Instant, Target, usize)>,
     /// What the connections will soon be told.
     pub(super) gaps: BTreeMap<(ConnectionId, GapReason), Gap>,
+    pub(super) inquiries: Inquiries,
     pub(super) presence: Presence,
     /// When the presence is looked after next.
     pub(super) presence_due: Option<(Instant, SpawnHandle)>,
@@ -116,6 +118,7 @@ impl RoomRegistry {
             awaited: VecDeque::new(),
             deserted: VecDeque::new(),
             gaps: BTreeMap::new(),
+            inquiries: Inquiries::default(),
         }
     }
 

@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 use super::{Notice, Outbox, state::Phase};
 
+/// What is small: the least send buffer that Linux grants holds it beside a response head.
+const SMALL_BYTES: usize = 1024;
 /// A poll is answered with about this much at a time; what waits beyond it is the next poll's.
 const POLL_BYTES: usize = 512 * 1024;
 /// And with so many packets: python-engineio's client (4.15) gives its connection up over a payload of more
@@ -37,7 +39,7 @@ impl Outbox {
                 state.phase = Phase::Closing { reason, told: true };
                 Some(Notice::Closing(reason))
             }
-            Phase::Open if state.queue.is_empty() && state.has_lost() => Some(Notice::CaughtUp(state.take_lost())),
+            Phase::Open if state.is_loss_due() => Some(Notice::Lost(state.take_lost())),
             _ => None,
         }
     }
@@ -69,10 +71,10 @@ impl Outbox {
         let mut state = self.lock();
         if let Some((chunk, events)) = state.queue.take_chunk() {
             state.note_progress();
-            let caught_up = state.queue.is_empty() && state.has_lost();
+            let is_loss_due = state.is_loss_due();
             drop(state);
             self.metrics.delivered(self.wire).inc_by(events);
-            if caught_up {
+            if is_loss_due {
                 self.owner.wake();
             }
             return Poll::Ready(Some(chunk));
@@ -83,6 +85,19 @@ impl Outbox {
         }
         self.end();
         Poll::Ready(None)
+    }
+
+    /// What waits, if it is so little that a socket which was given nothing yet takes it at once.
+    pub fn take_small_chunk(&self) -> Option<Bytes> {
+        let mut state = self.lock();
+        if state.queue.bytes() > SMALL_BYTES {
+            return None;
+        }
+        let (chunk, events) = state.queue.take_chunk()?;
+        state.note_progress();
+        drop(state);
+        self.metrics.delivered(self.wire).inc_by(events);
+        Some(chunk)
     }
 
     /// The units that answer a client's poll; `None` when the connection is over. After the last ones it ends.
@@ -97,13 +112,12 @@ impl Outbox {
         }
         let (units, events) = state.queue.take_units(POLL_BYTES, POLL_PACKETS);
         state.note_progress();
-        let is_drained = state.queue.is_empty();
-        let (is_caught_up, is_over) = (is_drained && state.has_lost(), is_drained && state.phase == Phase::Finishing);
+        let (is_loss_due, is_over) = (state.is_loss_due(), state.queue.is_empty() && state.phase == Phase::Finishing);
         drop(state);
         self.metrics.delivered(self.wire).inc_by(events);
         if is_over {
             self.end();
-        } else if is_caught_up {
+        } else if is_loss_due {
             self.owner.wake();
         }
         Poll::Ready(Some(units))

@@ -1,6 +1,6 @@
 //! What an outbox holds under its lock.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -10,6 +10,9 @@ use super::super::{
     socket::Socket,
 };
 use crate::protocol::{CloseReason, Reply, Target};
+
+/// A client that loses events and never catches up is told at most so often.
+const LOSS_TOLD: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -31,6 +34,8 @@ pub(super) struct State {
 pub(super) struct Rare {
     /// Events given up since the client was last told.
     pub(super) lost: Vec<(Target, u64)>,
+    /// When the first of them was.
+    pub(super) lost_since: Option<Instant>,
     /// Events given up since the connection began.
     pub(super) dropped: u64,
     /// Events, and their bytes, that may wait beyond the bound because they are a replay; taken back once all has left.
@@ -76,7 +81,11 @@ impl State {
     }
 
     pub(super) fn enqueue(&mut self, entry: Entry) {
-        self.queue.push(entry);
+        self.enqueue_by(entry, Queue::push);
+    }
+
+    pub(super) fn enqueue_by(&mut self, entry: Entry, place: fn(&mut Queue, Entry)) {
+        place(&mut self.queue, entry);
         self.waiting_since.get_or_insert_with(Instant::now);
     }
 
@@ -89,8 +98,12 @@ impl State {
         if let Some(rare) = &mut self.rare {
             rare.allowance = (0, 0);
         }
-        // Most sockets take what comes, and an idle connection holds no queue. A body's is used by every event.
-        if self.socket.is_some() {
+        self.forget_empty_queue();
+    }
+
+    /// Most sockets take what comes, and an idle connection holds no queue. A body's is used by every event.
+    pub(super) fn forget_empty_queue(&mut self) {
+        if self.socket.is_some() && self.queue.is_empty() {
             self.queue = Queue::default();
         }
     }
@@ -107,13 +120,24 @@ impl State {
         self.rare.as_ref().is_some_and(|rare| !rare.lost.is_empty())
     }
 
+    /// Whether the client is to hear now what it lost. Who is always behind hears of it while it reads: what moved since took the
+    /// last notice along.
+    pub(super) fn is_loss_due(&self) -> bool {
+        let is_time = |since: Instant| since.elapsed() >= LOSS_TOLD && self.waiting_since.is_some_and(|moved| moved > since);
+        self.has_lost() && (self.queue.is_empty() || self.rare.as_ref().and_then(|rare| rare.lost_since).is_some_and(is_time))
+    }
+
     pub(super) fn take_lost(&mut self) -> Vec<(Target, u64)> {
         self.rare.as_mut().map(|rare| std::mem::take(&mut rare.lost)).unwrap_or_default()
     }
 
     pub(super) fn note_lost(&mut self, target: Option<&Target>, events: u64) {
         let Some(target) = target else { return };
-        let lost = &mut self.rare().lost;
+        let rare = self.rare();
+        if rare.lost.is_empty() {
+            rare.lost_since = Some(Instant::now());
+        }
+        let lost = &mut rare.lost;
         match lost.iter_mut().find(|(known, _)| known == target) {
             Some((_, count)) => *count += events,
             None => lost.push((target.clone(), events)),

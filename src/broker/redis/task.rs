@@ -268,13 +268,12 @@ impl Task {
                     Ok(carried) => self.report(carried),
                     Err(error) => return error.into(),
                 },
-                Some(Err(error)) = finished(&mut marking) => {
-                    if !is_answer(&error) && !error.is_timeout() {
-                        return error.into();
-                    }
+                Some(marked) = finished(&mut marking) => match marked {
+                    Ok(()) => self.clock.note_taken(),
                     // If it stays so, the missing markers end the connection.
-                    log::warn!("Redis took no clock marker: {error}");
-                }
+                    Err(error) if is_answer(&error) || error.is_timeout() => log::warn!("Redis took no clock marker: {error}"),
+                    Err(error) => return error.into(),
+                },
                 () = due(self.marks.due) => {
                     let head = self.clock.extra_marker();
                     let marked = self.publish_marker(head, connections.commands.clone());
@@ -383,6 +382,7 @@ impl Task {
             self.metrics.clock_round_trip().set(round_trip.as_secs_f64());
             return Some(round_trip);
         }
+        self.clock.note_heard();
         if !self.way.is_lead() && self.gossip.iter().any(|known| known == name) {
             return None;
         }
@@ -435,7 +435,7 @@ impl Task {
     }
 
     #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
-    async fn share_key(&self, connection: MultiplexedConnection) -> Result<(), LinkError> {
+    async fn share_key(&mut self, connection: MultiplexedConnection) -> Result<(), LinkError> {
         let name = format!("{}:id-key", self.prefix);
         let key = match self.way.key_elsewhere(&name) {
             None => timeout(clock::INTERVAL, self.fetch_key(&name, connection)).await.map_err(|_| LinkError::Silent)?,
@@ -448,7 +448,7 @@ impl Task {
     }
 
     /// The key that signs ids: the first node's that came. Without a right to keep one, ids hold on this node alone.
-    async fn fetch_key(&self, name: &str, mut connection: MultiplexedConnection) -> Option<ResumeKey> {
+    async fn fetch_key(&mut self, name: &str, mut connection: MultiplexedConnection) -> Option<ResumeKey> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SET").arg(name).arg(self.key.expose()).arg("NX").ignore().cmd("GET").arg(name);
         let key = match pipeline.query_async::<(Vec<u8>,)>(&mut connection).await {
@@ -456,8 +456,10 @@ impl Task {
             Err(error) => Err(error.to_string()),
         };
         let key = key.map(ResumeKey::new).inspect_err(|error| log::warn!("ids to resume by hold on this node alone: {error}"));
+        // To a Redis that has lost it, the key in use is offered: what clients hold stays good.
+        self.key = *key.as_ref().unwrap_or(&self.key);
         // All links of this node sign with the same.
-        self.way.set_key(*key.as_ref().unwrap_or(&self.key));
+        self.way.set_key(self.key);
         key.ok()
     }
 }
