@@ -35,8 +35,21 @@ fn each_event_of_a_batch_has_its_own_result() {
 #[test]
 fn what_no_node_would_read_is_too_large_and_not_to_be_tried_again() {
     let hub = Hub::start("[http]\nmax_body = \"2MiB\"");
-    let answer = hub.post("/api/publish", &format!(r#"{{"room":"a","data":"{}"}}"#, "x".repeat(1 << 20)));
+    let answer = hub.post("/api/publish", &format!(r#"{{"room":"a","data":"{}"}}"#, "x".repeat((1 << 20) + 200)));
     assert_eq!((answer.status, answer.error_code().as_str(), answer.header("retry-after")), (413, "too_large", None));
+}
+
+#[test]
+fn a_body_as_long_as_allowed_is_published() {
+    let hub = Hub::start("");
+    let mut stream = Stream::open(hub.address, "/sse?room=a");
+    let body = |length: usize| {
+        let around = r#"{"rooms":["a","b"],"data":""}"#.len();
+        format!(r#"{{"rooms":["a","b"],"data":"{}"}}"#, "x".repeat(length - around))
+    };
+    assert_eq!(hub.post("/api/publish", &body(1 << 20)).status, 200);
+    assert!(stream.take(1)[0].1.len() > 1_000_000);
+    assert_eq!(hub.post("/api/publish", &body((1 << 20) + 1)).status, 413);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{RedisBridge, duplicate_key, random_id, route::Route};
 use crate::{
     actors::messages::{BrokerError, Publish, Published},
-    protocol::dialect::{MAX_BINARY_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, callboard},
+    protocol::dialect::{MAX_BINARY_PAYLOAD_BYTES, callboard},
 };
 
 impl Handler<Publish> for RedisBridge {
@@ -81,7 +81,7 @@ impl RedisBridge {
         event.id = Some(id.clone());
         let key = (is_part || targets.len() > 1).then(|| duplicate_key(&id));
         let payload = Bytes::from(callboard::encode(&event, &except, key));
-        let limit = if event.attachments.is_empty() { MAX_PAYLOAD_BYTES } else { MAX_BINARY_PAYLOAD_BYTES };
+        let limit = if event.attachments.is_empty() { callboard::largest(&id) } else { MAX_BINARY_PAYLOAD_BYTES };
         if payload.len() > limit {
             return Box::pin(future::ready(Err(BrokerError::TooLarge { bytes: payload.len(), limit })));
         }

@@ -37,7 +37,8 @@ struct Payload<'a> {
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
     let read: Result<Payload<'_>, DecodeError> = payload::object(bytes, SHAPE);
     if !read.as_ref().is_ok_and(|payload| payload.binary.is_some()) {
-        payload::check_size(bytes, payload::MAX_PAYLOAD_BYTES)?;
+        let id = read.as_ref().ok().and_then(|payload| payload.id.as_deref());
+        payload::check_size(bytes, id.map_or(payload::MAX_PAYLOAD_BYTES, largest))?;
     }
     let payload = read?;
     if payload.event.is_none() && payload.data.is_none() && payload.args.is_none() {
@@ -63,6 +64,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
         except_rooms: Arc::default(),
         duplicate_key: payload.key,
     })])
+}
+
+/// How long a payload with this id may be. The id and what else the hub adds to an event do not count.
+pub fn largest(id: &str) -> usize {
+    payload::MAX_PAYLOAD_BYTES + payload::ENVELOPE_BYTES + id.len()
 }
 
 /// The payload that the hub publishes; [`decode`] reads the same event from it. Ready text becomes a JSON string: on a

@@ -10,6 +10,8 @@ use crate::protocol::json;
 
 /// Largest payload that is read.
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// What the hub writes around an event beside its id, so that a body of the API that is as long as allowed can be published.
+pub const ENVELOPE_BYTES: usize = 64;
 /// Largest payload with binary parts, which base64 makes a third longer: a megabyte from Socket.IO, with what stands around it.
 pub const MAX_BINARY_PAYLOAD_BYTES: usize = 2 << 20;
 /// Deepest nesting of a payload.
