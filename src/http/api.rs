@@ -293,11 +293,18 @@ async fn batch(caller: Caller, payload: Payload, door: Data<Door>) -> Result<Htt
     if events.len() > MAX_BATCH {
         return Err(ApiError::new(ErrorCode::TooLarge, format!("{} events; a batch has at most {MAX_BATCH}", events.len())));
     }
-    let sent = events.into_iter().map(|raw| {
-        let body: Result<PublishBody<'_>, _> = parse("event", raw.get().as_bytes());
-        send(&door, body.and_then(PublishBody::into_order))
-    });
-    let results = join_all(sent.collect::<Vec<_>>()).await;
+    let (mut results, mut under_way, mut were_keyed) = (Vec::with_capacity(events.len()), Vec::new(), false);
+    for raw in events {
+        let order = parse("event", raw.get().as_bytes()).and_then(PublishBody::into_order);
+        let is_keyed = order.as_ref().is_ok_and(|order| order.idempotency_key.is_some());
+        if is_keyed != were_keyed {
+            // A key is claimed before its event is sent, and one without a key would overtake it.
+            results.append(&mut join_all(std::mem::take(&mut under_way)).await);
+            were_keyed = is_keyed;
+        }
+        under_way.push(send(&door, order));
+    }
+    results.append(&mut join_all(under_way).await);
     let answers: Vec<Value> = results.iter().map(|result| result.as_ref().map_or_else(ApiError::to_json, published)).collect();
     Ok(answer(&answers))
 }

@@ -33,6 +33,20 @@ fn each_event_of_a_batch_has_its_own_result() {
 }
 
 #[test]
+fn a_batch_keeps_its_order_whichever_of_its_events_have_a_key() {
+    let hub = Hub::start("");
+    let mut stream = Stream::open(hub.address, "/sse?room=a");
+    let event = |number: usize| match number % 3 {
+        0 => json!({ "room": "a", "data": number, "idempotency_key": format!("key-{number}") }),
+        _ => json!({ "room": "a", "data": number }),
+    };
+    let body = json!((0..100).map(event).collect::<Vec<_>>()).to_string();
+    assert_eq!(hub.post("/api/batch", &body).status, 200);
+    let heard: Vec<usize> = stream.take(100).into_iter().map(|(_, data)| data.parse().expect("a number")).collect();
+    assert_eq!(heard, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_no_node_would_read_is_too_large_and_not_to_be_tried_again() {
     let hub = Hub::start("[http]\nmax_body = \"2MiB\"");
     let answer = hub.post("/api/publish", &format!(r#"{{"room":"a","data":"{}"}}"#, "x".repeat((1 << 20) + 200)));
