@@ -143,6 +143,10 @@ impl Resumed {
     pub fn rooms(&self) -> usize {
         self.0.len()
     }
+
+    pub fn all(&self) -> &[(RoomHash, Position)] {
+        &self.0
+    }
 }
 
 /// Whether this could be an id at all. Who made it, only the key can tell.
