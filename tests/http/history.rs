@@ -157,7 +157,7 @@ fn what_is_no_id_is_an_unknown_position_in_every_room() {
     for House { hub, redis: _redis } in houses() {
         for text in ["garbage", "0-0", "null"] {
             let mut stream = resume(&hub, "room=a&room=b", text);
-            assert_eq!(gap(&mut stream), (Vec::new(), json!({ "rooms": ["a", "b"], "reason": "unknown_position" })), "{text}");
+            assert_eq!(gap(&mut stream, 0), (json!({ "rooms": ["a", "b"], "reason": "unknown_position" }), Vec::new()), "{text}");
         }
     }
 }
