@@ -40,7 +40,7 @@ use crate::{
     metrics::Metrics,
     protocol::{
         Target,
-        dialect::{Control, Delivery, Emit},
+        dialect::{Control, DecodeError, Delivery, Emit},
         resume::ResumeKey,
         source::{Decoded, Sources, Standing},
     },
@@ -99,6 +99,7 @@ pub struct RedisBridge {
 
 impl RedisBridge {
     pub fn new(parts: BridgeParts) -> Self {
+        parts.sources.iter().for_each(|source| parts.metrics.expect_source(source.label(), &DecodeError::REASONS));
         Self {
             permits: Arc::new(Semaphore::new(parts.mailbox.min(Semaphore::MAX_PERMITS))),
             sources: Rc::new(parts.sources.clone()),
