@@ -4,6 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use actix::{AsyncContext, Context, Handler};
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{messages::BridgeRestored, registry::RoomRegistry};
@@ -49,7 +50,10 @@ impl RoomRegistry {
     /// Tells one connection now what it would be told soon. The answer comes when that is said.
     pub(super) fn tell_gaps_of(&mut self, connection: ConnectionId) -> oneshot::Receiver<()> {
         let (unsaid, said) = oneshot::channel();
-        let mut its_own: Vec<_> = self.gaps.extract_if(.., |(known, _), _| *known == connection).collect();
+        // The first reason and the last: between them are all.
+        let causes = self.gaps.range((connection, GapReason::BrokerLost)..=(connection, GapReason::NoHistory));
+        let causes: SmallVec<[_; 2]> = causes.map(|(cause, _)| *cause).collect();
+        let mut its_own: SmallVec<[_; 2]> = causes.iter().filter_map(|cause| self.gaps.remove_entry(cause)).collect();
         let (last, outbox) = (its_own.pop(), self.connections.get(&connection).map(|client| &client.outbox));
         if let (Some(outbox), Some(last)) = (outbox, last) {
             its_own.into_iter().for_each(|gap| outbox.tell(notice(gap), None));

@@ -93,6 +93,8 @@ pub struct Announcement {
 pub enum Word {
     /// Tell me whom you have: said by a node that has just come, or come back.
     Sync,
+    /// Of these nodes I have heard lately, and could have heard of any: the answer to a node that could not.
+    Heard { nodes: Vec<u32> },
     /// I have nobody any more.
     Goodbye,
     /// These counts are others now.

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use callboard::{
     actors::messages::{
-        BrokerError, ConnectionEnded, ConnectionLookup, Disconnect, Drain, Enrol, Leave, NodeSaid, Reconfigure, RoomMemberList, RoomMembers,
+        BridgeUp, BrokerError, ConnectionEnded, ConnectionLookup, Disconnect, Drain, Enrol, Leave, NodeSaid, Reconfigure, RoomMemberList,
+        RoomMembers,
     },
     auth::Identity,
     config::Config,
@@ -142,6 +143,7 @@ async fn who_was_turned_away_is_no_member_although_it_asked_twice() {
 #[actix::test]
 async fn the_members_of_other_nodes_are_listed_and_told_of() {
     let house = house();
+    house.registry.send(BridgeUp).await.expect("a registry");
     let bob = house.connect(1, named("bob")).await;
     house.join(&bob, "demo").await.expect("a member");
     pass(SOON).await;
