@@ -7,6 +7,7 @@
 mod archive;
 mod cluster;
 mod connect;
+mod key;
 mod listen;
 mod orders;
 mod slots;
@@ -113,7 +114,9 @@ impl RedisLink {
             metrics: parts.metrics,
             wished,
             commands,
-            wanted: HashSet::default(),
+            wanted: HashMap::default(),
+            confirmed: Vec::new(),
+            joined: 0,
             orders: Orders::default(),
             lost: HashMap::default(),
             refusal_logged: None,
@@ -141,8 +144,8 @@ impl Link for RedisLink {
         self.wish(Wish::Unsubscribe(channels));
     }
 
-    fn mark(&mut self, ticket: u64, rooms: Vec<RoomHash>) {
-        self.wish(Wish::Mark(ticket, rooms));
+    fn mark(&mut self, rooms: Vec<RoomHash>) {
+        self.wish(Wish::Mark(rooms));
     }
 
     fn archive(&self) -> Option<Rc<dyn Archive>> {

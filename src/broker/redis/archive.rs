@@ -96,13 +96,14 @@ impl Archive for RedisArchive {
         let (key, mut command) = self.script(RECORD, &batch.room);
         let ttl = u64::try_from(batch.ttl.as_millis()).unwrap_or(u64::MAX / 2);
         command.arg(batch.size).arg(ttl).arg(batch.since.to_string()).arg(batch.until.to_string());
+        command.arg(batch.written.to_string()).arg(&*batch.birth);
         for entry in &batch.entries {
             command.arg(entry.position.to_string()).arg(&*entry.channel).arg(entry.index).arg(&entry.payload[..]);
         }
-        let answer = self.ask::<(u64, u64, u64)>(key, command);
+        let answer = self.ask::<(u64, u64, u64, String, String)>(key, command);
         Box::pin(async move {
-            let (added, duplicates, lost) = answer.await?;
-            Ok(Written { added, duplicates, lost })
+            let (added, duplicates, lost, birth, since) = answer.await?;
+            Ok(Written { added, duplicates, lost, birth: birth.into(), since: since.parse().unwrap_or_default() })
         })
     }
 
@@ -149,17 +150,17 @@ impl Archive for RedisArchive {
 }
 
 type StreamEntry = (String, HashMap<String, Vec<u8>>);
-/// `start`, `until`, `trimmed`, `top`, the stream's last id, and the entries, newest first.
-type Answer = (String, String, String, String, String, Vec<StreamEntry>);
+/// `start`, `until`, `trimmed`, `top`, `birth`, the stream's last id, and the entries, newest first.
+type Answer = (String, String, String, String, String, String, Vec<StreamEntry>);
 
-fn stored((start, until, trimmed, top, last, entries): Answer) -> Stored {
+fn stored((start, until, trimmed, top, birth, last, entries): Answer) -> Stored {
     let recorded = start.parse().ok().zip(until.parse().ok());
     let (top, last) = (top.parse().unwrap_or_default(), last.parse::<Position>().unwrap_or_default());
     let trimmed: Position = trimmed.parse().unwrap_or_default();
     // What the record knows of is not there: evicted, or lost in a failover.
     let trimmed = if last < top { trimmed.max(top) } else { trimmed };
     // An entry that is none of ours leaves a hole where it stands.
-    let mut coverage = Coverage { recorded, trimmed };
+    let mut coverage = Coverage { recorded, trimmed, birth: birth.into() };
     let mut read = Vec::with_capacity(entries.len());
     for (id, fields) in entries.into_iter().rev() {
         let position = id.parse().unwrap_or_default();
