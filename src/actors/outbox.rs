@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use self::state::{Direct, Phase, State};
 use super::{
@@ -282,11 +282,11 @@ impl Outbox {
     }
 
     /// Has the connection say this to the client: what the registry has to tell, once per cause. It waits only for the
-    /// connection's next turn.
-    pub fn tell(&self, reply: Reply) {
+    /// connection's next turn. `unsaid` is dropped when it is said, or never will be.
+    pub fn tell(&self, reply: Reply, unsaid: Option<oneshot::Sender<()>>) {
         let mut state = self.lock();
         if state.phase == Phase::Open {
-            state.rare().told.push_back(reply);
+            state.rare().told.push_back((reply, unsaid));
         }
         drop(state);
         self.owner.wake();
@@ -367,6 +367,7 @@ impl Outbox {
             return;
         }
         state.phase = Phase::Closing { reason, told: false };
+        state.forget_told();
         if reason == CloseReason::SlowConsumer {
             // What it would not read in time it will not read now; the goodbye goes in front.
             let events = state.queue.clear_unstarted();
@@ -382,6 +383,7 @@ impl Outbox {
             return;
         }
         state.phase = Phase::Finishing;
+        state.forget_told();
         for bytes in goodbye {
             state.enqueue(Entry::control(bytes));
         }
@@ -399,6 +401,7 @@ impl Outbox {
             return;
         }
         state.phase = Phase::Ended;
+        state.forget_told();
         let events = state.queue.clear();
         self.give_up(&mut state, events, DropReason::Closed);
         state.socket = None;

@@ -1,9 +1,10 @@
 //! What a node answers to one who comes back: from what it has itself, and from what the archive has of all nodes. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     archive::{Birth, Coverage, Entry, Stored},
+    clock,
     journal::Journal,
     recording::Recording,
     timeline::Timeline,
@@ -28,6 +29,7 @@ pub struct Recall {
     /// Since when it has all of it even without that record: in memory, or about to be written.
     kept_since: Position,
     size: usize,
+    ttl: Duration,
     unwritten: Vec<Entry>,
     own: BTreeMap<Position, Arc<Publication>>,
 }
@@ -57,6 +59,7 @@ impl Recall {
             birth,
             kept_since: recording.remembered_since().map_or(written, |remembered| remembered.min(written)),
             size: recording.limits.size,
+            ttl: recording.limits.ttl,
             unwritten: recording.journal.iter().flat_map(|journal| journal.after(after)).cloned().collect(),
             own: own.collect(),
         })
@@ -92,9 +95,33 @@ impl Recall {
                 None => floor = floor.max(entry.position),
             }
         }
+        floor = expire(&mut found, self.here, self.ttl).map_or(floor, |gone| floor.max(gone));
         while found.len() > self.size {
             floor = found.pop_first().map_or(floor, |(position, _)| floor.max(position));
         }
         Recalled { missed: found.into_values().collect(), is_whole: floor <= self.after }
+    }
+}
+
+/// Drops what is older than its time, which the archive has yet to trim; the last of it. A position says when something came to
+/// within the interval of the markers.
+fn expire<T>(found: &mut BTreeMap<Position, T>, here: Position, ttl: Duration) -> Option<Position> {
+    let ttl_ms = u64::try_from((ttl + clock::INTERVAL).as_millis()).unwrap_or(u64::MAX);
+    let oldest = Position { marker_ms: here.marker_ms.saturating_sub(ttl_ms), count: 0 };
+    let kept = found.split_off(&oldest);
+    std::mem::replace(found, kept).into_keys().next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_older_than_its_time_is_not_replayed_and_what_may_be_younger_is() {
+        let at = |marker_ms| Position { marker_ms, count: 1 };
+        let mut found: BTreeMap<Position, ()> = [10_000, 16_999, 17_000, 19_000].map(|ms| (at(ms), ())).into();
+        assert_eq!(expire(&mut found, at(20_000), Duration::from_secs(2)), Some(at(16_999)));
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), [at(17_000), at(19_000)]);
+        assert_eq!(expire(&mut BTreeMap::from([(at(1), ())]), at(500), Duration::from_secs(2)), None);
     }
 }

@@ -30,7 +30,7 @@ impl Outbox {
     pub fn take_notice(&self) -> Option<Notice> {
         let mut state = self.lock();
         if state.phase == Phase::Open
-            && let Some(reply) = state.rare.as_mut().and_then(|rare| rare.told.pop_front())
+            && let Some(reply) = state.next_told()
         {
             return Some(Notice::Told(reply));
         }

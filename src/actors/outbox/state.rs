@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::super::{
     queue::{Entry, Queue},
@@ -41,7 +41,9 @@ pub(super) struct Rare {
     /// Events, and their bytes, that may wait beyond the bound because they are a replay; taken back once all has left.
     pub(super) allowance: (usize, usize),
     /// What the connection has yet to say to the client.
-    pub(super) told: VecDeque<Reply>,
+    pub(super) told: VecDeque<(Reply, Option<oneshot::Sender<()>>)>,
+    /// Of what it is saying.
+    pub(super) unsaid: Option<oneshot::Sender<()>>,
     /// Keys of the last events that had several addressees.
     pub(super) taken_keys: VecDeque<u64>,
 }
@@ -105,6 +107,23 @@ impl State {
     pub(super) fn forget_empty_queue(&mut self) {
         if self.socket.is_some() && self.queue.is_empty() {
             self.queue = Queue::default();
+        }
+    }
+
+    /// The connection looks for the next thing to say, so it has said the last.
+    pub(super) fn next_told(&mut self) -> Option<Reply> {
+        let rare = self.rare.as_mut()?;
+        rare.unsaid = None;
+        let (reply, unsaid) = rare.told.pop_front()?;
+        rare.unsaid = unsaid;
+        Some(reply)
+    }
+
+    /// Nothing of it will be said.
+    pub(super) fn forget_told(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.told.clear();
+            rare.unsaid = None;
         }
     }
 

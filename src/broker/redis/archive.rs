@@ -25,6 +25,8 @@ use crate::{
 
 const RECORD: &str = include_str!("record.lua");
 const READ: &str = include_str!("read.lua");
+/// Answers the id under which a key was claimed before, if it was. Redis 6.2 takes no `SET … NX GET`.
+const CLAIM: &str = "local id = redis.call('GET', KEYS[1]) if not id then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end return id";
 /// How long an idempotency key is honoured, in milliseconds.
 const CLAIM_MS: u64 = 5 * 60 * 1000;
 
@@ -132,9 +134,9 @@ impl Archive for RedisArchive {
     }
 
     fn claim(&self, key: &str, id: &str) -> LocalBoxFuture<'static, Result<Option<Box<str>>, BrokerError>> {
-        let mut command = redis::cmd("SET");
+        let mut command = redis::cmd("EVAL");
         let key = self.claim_key(key);
-        command.arg(&key).arg(id).arg("NX").arg("GET").arg("PX").arg(CLAIM_MS);
+        command.arg(CLAIM).arg(1).arg(&key).arg(id).arg(CLAIM_MS);
         let answer = self.ask::<Option<String>>(key, command);
         Box::pin(async move { Ok(answer.await?.map(String::into_boxed_str)) })
     }

@@ -87,7 +87,8 @@ if excess > 0 then
   trimmed = later(trimmed, gone[#gone][1])
   redis.call('XTRIM', stream, 'MAXLEN', size)
 end
-local oldest = string.format('%.0f', math.max(0, tonumber(string.match(known_until, '^%d+')) - ttl)) .. '-0'
+-- An entry may be younger than the marker in its id by the second between two of them.
+local oldest = string.format('%.0f', math.max(0, tonumber(string.match(known_until, '^%d+')) - ttl - 1000)) .. '-0'
 local expired = redis.call('XREVRANGE', stream, '(' .. oldest, '-', 'COUNT', 1)
 if expired[1] then
   trimmed = later(trimmed, expired[1][1])
