@@ -126,6 +126,7 @@ impl Outbox {
         let mut state = self.lock();
         if state.phase != Phase::Ended {
             state.socket = Some(socket);
+            state.forget_empty_queue();
         }
         drop(state);
         self.drainer.wake();
@@ -163,10 +164,11 @@ impl Outbox {
             Direct::Complete => return Pushed::Written,
             Direct::Partial(written) => {
                 state.queue.push_partial(entry(), written);
-                return self.queued();
+                return self.queued(true);
             }
             Direct::Waits => {}
         }
+        let is_first = state.queue.is_empty();
         if incoming.key != 0 && state.queue.supersede(incoming.key).is_some() {
             self.give_up(&mut state, 1, DropReason::Superseded);
         }
@@ -174,7 +176,7 @@ impl Outbox {
             return Pushed::Dropped;
         }
         state.enqueue(entry());
-        self.queued()
+        self.queued(is_first)
     }
 
     /// Hands over what a client missed. A history may be longer than what may wait for a connection, so these wait beside it:
@@ -208,7 +210,7 @@ impl Outbox {
             Direct::Partial(written) => {
                 let entry = Entry { bytes: joined.clone(), events, target: Some(target.clone()), key: 0 };
                 state.queue.push_partial(entry, written);
-                Some(self.queued())
+                Some(self.queued(true))
             }
             Direct::Waits => None,
         }
@@ -232,7 +234,13 @@ impl Outbox {
             Direct::Waits if state.queue.len() >= self.limits.events + state.allowance().0 + CONTROL_ENTRIES => {
                 self.begin_close(&mut state, CloseReason::SlowConsumer);
             }
-            Direct::Waits => state.enqueue(Entry::control(bytes)),
+            Direct::Waits => {
+                let is_first = state.queue.is_empty();
+                state.enqueue(Entry::control(bytes));
+                if !is_first {
+                    return;
+                }
+            }
         }
         self.drainer.wake();
     }
@@ -262,8 +270,12 @@ impl Outbox {
         true
     }
 
-    fn queued(&self) -> Pushed {
-        self.drainer.wake();
+    /// Whoever moves the bytes rests only when nothing waits, or until the socket takes more. Behind the first entry he is on
+    /// his way, so a client that never reads costs no task its turn for each event.
+    fn queued(&self, is_first: bool) -> Pushed {
+        if is_first {
+            self.drainer.wake();
+        }
         Pushed::Queued
     }
 

@@ -1,6 +1,14 @@
 //! The outbox: every event is delivered or dropped and counted, whatever the bound, the policy and the peer.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Wake, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use callboard::{
@@ -203,6 +211,33 @@ async fn a_body_that_catches_up_wakes_the_line_to_say_so() {
     let signal = told.await.expect("a line");
     assert_eq!(caught_up.elapsed(), Duration::ZERO);
     assert!(matches!(signal, Some(Signal::Notice(Notice::CaughtUp(ref lost))) if *lost == [(target(), 1)]), "{signal:?}");
+}
+
+#[derive(Default)]
+struct Turns(AtomicU64);
+
+impl Wake for Turns {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn whoever_moves_the_bytes_is_woken_by_the_first_that_wait_and_not_by_those_behind_them() {
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest, Overflow::KeepLatest] {
+        let outbox = outbox(4, WireName::WebSocket, &Metrics::new());
+        let turns = Arc::new(Turns::default());
+        for number in 0..20 {
+            outbox.register_drainer(&Waker::from(Arc::clone(&turns)));
+            push_keyed(&outbox, &numbered(number), overflow, if overflow == Overflow::KeepLatest { number as u64 % 3 + 1 } else { 0 });
+            outbox.push_control(frame("pong"));
+        }
+        assert_eq!(turns.0.load(Ordering::Relaxed), 1, "{overflow:?}");
+        drain(&outbox);
+        outbox.register_drainer(&Waker::from(Arc::clone(&turns)));
+        push(&outbox, &numbered(20), overflow);
+        assert_eq!(turns.0.load(Ordering::Relaxed), 2, "{overflow:?}: it had caught up");
+    }
 }
 
 #[test]
