@@ -10,9 +10,14 @@ use crate::protocol::resume::RoomHash;
 
 /// Between two markers.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// With so many markers missing when the next is due, the subscription is dead, whatever TCP says. Markers are counted and not
+/// With so many markers missing when the next is due the subscription is dead, whatever TCP says. Markers are counted and not
 /// time, because a thread that was held up for long has proven nothing against Redis.
+///
+/// Unless Redis took the last marker and messages have come since: in a flood a marker stands behind all that Redis still holds
+/// for us, and who connects anew then throws that away.
 const MISSING: usize = 2;
+/// With so many missing it is dead although other messages come: nothing marks the time any more.
+const MISSING_FOR_GOOD: usize = 10;
 
 /// Wishes for a marker out of turn are granted together, so long after the first.
 pub const COALESCE: Duration = Duration::from_millis(10);
@@ -32,11 +37,15 @@ pub struct Clock {
     /// Never begins anew, so that a late marker of an earlier connection is not taken for one of this.
     number: u64,
     sent: VecDeque<(u64, Instant)>,
+    /// Since the last marker was sent, a message came over the subscription.
+    has_heard: bool,
+    /// Redis answered that it took the last marker.
+    is_taken: bool,
 }
 
 impl Clock {
     pub fn new(node: &str) -> Self {
-        Self { node: node.to_owned(), number: 0, sent: VecDeque::new() }
+        Self { node: node.to_owned(), number: 0, sent: VecDeque::new(), has_heard: false, is_taken: false }
     }
 
     /// A new connection: what was sent over the last one proves nothing of this.
@@ -47,6 +56,7 @@ impl Clock {
     /// The next marker's text, before Redis adds its time.
     pub fn next_marker(&mut self, now: Instant) -> String {
         self.number += 1;
+        (self.has_heard, self.is_taken) = (false, false);
         self.sent.push_back((self.number, now));
         format!("{}:{}", self.node, self.number)
     }
@@ -78,9 +88,19 @@ impl Clock {
         self.sent.drain(..=place).next_back().map(|(_, at)| now.duration_since(at))
     }
 
+    /// Redis took the last marker.
+    pub fn note_taken(&mut self) {
+        self.is_taken = true;
+    }
+
+    /// A message, and not a marker, came over the subscription.
+    pub fn note_heard(&mut self) {
+        self.has_heard = true;
+    }
+
     /// To be asked before each marker.
     pub fn is_dead(&self) -> bool {
-        self.sent.len() >= MISSING
+        self.sent.len() >= if self.has_heard && self.is_taken { MISSING_FOR_GOOD } else { MISSING }
     }
 }
 
@@ -98,6 +118,32 @@ mod tests {
         assert!(!clock.is_dead());
         clock.next_marker(start + 2 * INTERVAL);
         assert!(clock.is_dead());
+    }
+
+    #[test]
+    fn while_messages_come_late_markers_are_waited_for_but_not_for_ever() {
+        let start = Instant::now();
+        let mut clock = Clock::new("n");
+        for second in 0..MISSING_FOR_GOOD as u32 {
+            assert!(!clock.is_dead(), "after {second} s");
+            clock.next_marker(start + second * INTERVAL);
+            clock.note_taken();
+            clock.note_heard();
+        }
+        assert!(clock.is_dead());
+    }
+
+    #[test]
+    fn late_markers_are_not_waited_for_without_a_message_or_without_an_answer_to_the_last() {
+        let start = Instant::now();
+        for note in [Clock::note_taken, Clock::note_heard] {
+            let mut clock = Clock::new("n");
+            for second in 0..MISSING as u32 {
+                clock.next_marker(start + second * INTERVAL);
+                note(&mut clock);
+            }
+            assert!(clock.is_dead());
+        }
     }
 
     #[test]

@@ -268,13 +268,12 @@ impl Task {
                     Ok(carried) => self.report(carried),
                     Err(error) => return error.into(),
                 },
-                Some(Err(error)) = finished(&mut marking) => {
-                    if !is_answer(&error) && !error.is_timeout() {
-                        return error.into();
-                    }
+                Some(marked) = finished(&mut marking) => match marked {
+                    Ok(()) => self.clock.note_taken(),
                     // If it stays so, the missing markers end the connection.
-                    log::warn!("Redis took no clock marker: {error}");
-                }
+                    Err(error) if is_answer(&error) || error.is_timeout() => log::warn!("Redis took no clock marker: {error}"),
+                    Err(error) => return error.into(),
+                },
                 () = due(self.marks.due) => {
                     let head = self.clock.extra_marker();
                     let marked = self.publish_marker(head, connections.commands.clone());
@@ -383,6 +382,7 @@ impl Task {
             self.metrics.clock_round_trip().set(round_trip.as_secs_f64());
             return Some(round_trip);
         }
+        self.clock.note_heard();
         if !self.way.is_lead() && self.gossip.iter().any(|known| known == name) {
             return None;
         }
