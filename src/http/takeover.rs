@@ -102,7 +102,9 @@ pub struct Takeover {
 enum Phase {
     /// The head is not written yet.
     Head,
-    /// The head has been written, as the second poll shows.
+    /// The head and the greeting are about to be written.
+    Greeted,
+    /// They have been, as one more poll shows.
     Body,
     /// The connection has the socket.
     Done,
@@ -175,7 +177,15 @@ impl MessageBody for Takeover {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TakenOver>>> {
         let this = self.get_mut();
         match this.phase {
+            // The greeting leaves with the head, in one write.
             Phase::Head if this.spare.is_some() => {
+                this.phase = Phase::Greeted;
+                match this.outbox.take_small_chunk() {
+                    Some(greeting) => Poll::Ready(Some(Ok(greeting))),
+                    None => Pin::new(this).poll_next(cx),
+                }
+            }
+            Phase::Greeted => {
                 this.phase = Phase::Body;
                 cx.waker().wake_by_ref();
                 Poll::Pending

@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 use super::{Notice, Outbox, state::Phase};
 
+/// What is small: the least send buffer that Linux grants holds it beside a response head.
+const SMALL_BYTES: usize = 1024;
 /// A poll is answered with about this much at a time; what waits beyond it is the next poll's.
 const POLL_BYTES: usize = 512 * 1024;
 /// And with so many packets: python-engineio's client (4.15) gives its connection up over a payload of more
@@ -83,6 +85,19 @@ impl Outbox {
         }
         self.end();
         Poll::Ready(None)
+    }
+
+    /// What waits, if it is so little that a socket which was given nothing yet takes it at once.
+    pub fn take_small_chunk(&self) -> Option<Bytes> {
+        let mut state = self.lock();
+        if state.queue.bytes() > SMALL_BYTES {
+            return None;
+        }
+        let (chunk, events) = state.queue.take_chunk()?;
+        state.note_progress();
+        drop(state);
+        self.metrics.delivered(self.wire).inc_by(events);
+        Some(chunk)
     }
 
     /// The units that answer a client's poll; `None` when the connection is over. After the last ones it ends.

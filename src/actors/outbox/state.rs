@@ -89,8 +89,12 @@ impl State {
         if let Some(rare) = &mut self.rare {
             rare.allowance = (0, 0);
         }
-        // Most sockets take what comes, and an idle connection holds no queue. A body's is used by every event.
-        if self.socket.is_some() {
+        self.forget_empty_queue();
+    }
+
+    /// Most sockets take what comes, and an idle connection holds no queue. A body's is used by every event.
+    pub(super) fn forget_empty_queue(&mut self) {
+        if self.socket.is_some() && self.queue.is_empty() {
             self.queue = Queue::default();
         }
     }
