@@ -226,7 +226,7 @@ impl Connection {
         match notice {
             Notice::Closing(reason) => self.say_goodbye(reason),
             Notice::Told(reply) => self.say(&reply),
-            Notice::CaughtUp(lost) => {
+            Notice::Lost(lost) => {
                 let mut rooms = Vec::new();
                 let mut user = false;
                 let mut dropped = 0;
@@ -238,7 +238,9 @@ impl Connection {
                         Target::Namespace(_) => {}
                     }
                 }
-                self.say(&Reply::Gap { rooms, user, reason: GapReason::Overflow, dropped: Some(dropped) });
+                // Of a notice that found no place, nothing is counted.
+                let gap = Reply::Gap { rooms, user, reason: GapReason::Overflow, dropped: Some(dropped).filter(|dropped| *dropped > 0) };
+                self.parts.wire.reply(&gap).into_iter().for_each(|bytes| self.parts.outbox.push_next(bytes));
             }
         }
     }

@@ -107,6 +107,11 @@ impl FanOut {
 
     /// Tells every member, now.
     pub fn announce(&self, reply: &Reply) {
+        self.spell(reply, |member, bytes| member.outbox.push_notice(bytes, &self.target, self.overflow));
+    }
+
+    /// For every member, a reply in the words of its wire.
+    fn spell(&self, reply: &Reply, say: impl Fn(&Member, Bytes)) {
         let mut spelled: SmallVec<[(Encoding, Option<Bytes>); 2]> = SmallVec::new();
         for member in self.members.all() {
             let bytes = match spelled.iter().find(|(encoding, _)| *encoding == member.encoding) {
@@ -118,7 +123,7 @@ impl FanOut {
                 }
             };
             if let Some(bytes) = bytes {
-                member.outbox.push_control(bytes);
+                say(member, bytes);
             }
         }
     }
@@ -264,7 +269,12 @@ impl FanOut {
             return;
         }
         self.metrics.dropped(DropReason::MailboxFull).inc_by(missed * self.members.len() as u64);
-        self.announce(&gap(&self.target, GapReason::Overflow, Some(missed)));
+        // An overload fills the mailbox again and again: who is behind hears of it once.
+        self.spell(&gap(&self.target, GapReason::Overflow, Some(missed)), |member, bytes| {
+            if !member.outbox.defer_loss(&self.target, missed) {
+                member.outbox.push_control(bytes);
+            }
+        });
     }
 }
 

@@ -4,6 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use actix::{AsyncContext, Context, Handler};
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
 
 use super::{messages::BridgeRestored, registry::RoomRegistry};
 use crate::protocol::{ConnectionId, GapReason, Reply, RoomName, Target};
@@ -15,6 +17,10 @@ const GAP_COLLECTION: Duration = Duration::from_millis(100);
 pub(super) struct Gap {
     rooms: Vec<RoomName>,
     user: bool,
+}
+
+fn notice(((_, reason), Gap { rooms, user }): ((ConnectionId, GapReason), Gap)) -> Reply {
+    Reply::Gap { rooms, user, reason, dropped: None }
 }
 
 impl RoomRegistry {
@@ -34,11 +40,26 @@ impl RoomRegistry {
     }
 
     fn tell_gaps(&mut self) {
-        for ((connection, reason), Gap { rooms, user }) in std::mem::take(&mut self.gaps) {
-            if let Some(client) = self.connections.get(&connection) {
-                client.outbox.tell(Reply::Gap { rooms, user, reason, dropped: None });
+        for gap in std::mem::take(&mut self.gaps) {
+            if let Some(client) = self.connections.get(&gap.0.0) {
+                client.outbox.tell(notice(gap), None);
             }
         }
+    }
+
+    /// Tells one connection now what it would be told soon. The answer comes when that is said.
+    pub(super) fn tell_gaps_of(&mut self, connection: ConnectionId) -> oneshot::Receiver<()> {
+        let (unsaid, said) = oneshot::channel();
+        // The first reason and the last: between them are all.
+        let causes = self.gaps.range((connection, GapReason::BrokerLost)..=(connection, GapReason::NoHistory));
+        let causes: SmallVec<[_; 2]> = causes.map(|(cause, _)| *cause).collect();
+        let mut its_own: SmallVec<[_; 2]> = causes.iter().filter_map(|cause| self.gaps.remove_entry(cause)).collect();
+        let (last, outbox) = (its_own.pop(), self.connections.get(&connection).map(|client| &client.outbox));
+        if let (Some(outbox), Some(last)) = (outbox, last) {
+            its_own.into_iter().for_each(|gap| outbox.tell(notice(gap), None));
+            outbox.tell(notice(last), Some(unsaid));
+        }
+        said
     }
 
     fn note_gaps_of(&mut self, targets: &HashSet<Target, RandomState>, ctx: &mut Context<Self>) {

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     protocol::{
         CloseReason, ConnectionId, Reference, Reply, RoomName, Target,
-        gossip::{Announcement, Deed, GossipError, NodeChannel, Order, Subject},
+        gossip::{Announcement, Control, Deed, GossipError, NodeChannel, Order, Subject},
     },
 };
 
@@ -178,17 +178,21 @@ impl RoomRegistry {
             // No other node has it.
             return Box::pin(async move { Ok(concerned) });
         }
-        let payload: Bytes = Order { node: self.parts.node, subject, deed }.encode();
+        let payload: Bytes = Control::Order(Order { node: self.parts.node, subject, deed }).encode();
         let told = self.parts.bridge.tell_nodes.send(TellNodes { channel: NodeChannel::Control, payload });
         Box::pin(async move { told.await.unwrap_or(Err(BrokerError::Unavailable)).map(|()| concerned) })
     }
 
-    /// Another node has taken an order.
+    /// Another node has taken an order, asks about a connection, or answers.
     fn obey(&mut self, payload: &[u8], ctx: &mut Context<Self>) -> Result<(), GossipError> {
-        let Order { node, subject, deed } = Order::decode(payload)?;
-        if node != self.parts.node {
-            let subjects = self.connections_of(&subject);
-            self.carry_out(&subjects, &deed, ctx);
+        match Control::decode(payload)? {
+            Control::Order(Order { node, subject, deed }) if node != self.parts.node => {
+                let subjects = self.connections_of(&subject);
+                self.carry_out(&subjects, &deed, ctx);
+            }
+            Control::Order(_) => {}
+            Control::Question(question) => self.answer(&question),
+            Control::Answer(answer) => self.take_answer(answer),
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::{
         Command, ConnectionId, Encoding, ErrorCode, Event, Publication, Reference, Reply, RoomName, Target, UserName,
         dialect::Control,
         engineio::Carrier,
-        gossip::{NodeChannel, Subject},
+        gossip::{ConnectionReport, NodeChannel, Subject},
         socketio::Namespace,
         wire::Heartbeat,
     },
@@ -405,18 +405,11 @@ pub struct RoomMembers {
     pub anonymous: usize,
 }
 
-/// Door → registry: one connection.
+/// Door → registry: one connection, of whichever node. `None`: no node has it; an error says that the others could not be asked.
 #[derive(Debug, Message)]
-#[rtype(result = "Option<ConnectionState>")]
+#[rtype(result = "Result<Option<ConnectionReport>, BrokerError>")]
 pub struct ConnectionLookup {
     pub connection: ConnectionId,
-}
-
-#[derive(Debug, Clone)]
-pub struct ConnectionState {
-    pub user: Option<UserName>,
-    pub rooms: Vec<RoomName>,
-    pub outbox: Arc<Outbox>,
 }
 
 /// Door → registry: make these connections members of a room, or members no more, on every node. Answers how many of this node

@@ -13,6 +13,7 @@ pub mod gossip;
 mod grant;
 pub mod group;
 pub mod hall;
+mod inquiry;
 pub mod lease;
 pub mod line;
 pub mod members;

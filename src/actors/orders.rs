@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
 
 use super::{
-    messages::{ConnectionLookup, ConnectionState, Drain, Reconfigure, Refusal, Renew, RoomList, RoomMemberList, RoomMembers},
+    messages::{Drain, Reconfigure, Refusal, Renew, RoomList, RoomMemberList, RoomMembers},
     outbox::Outbox,
     registry::RoomRegistry,
 };
@@ -48,15 +48,6 @@ impl Handler<RoomMemberList> for RoomRegistry {
         }
         members.users.sort();
         actix::MessageResult(members)
-    }
-}
-
-impl Handler<ConnectionLookup> for RoomRegistry {
-    type Result = Option<ConnectionState>;
-
-    fn handle(&mut self, question: ConnectionLookup, _: &mut Context<Self>) -> Self::Result {
-        let client = self.connections.get(&question.connection)?;
-        Some(ConnectionState { user: client.identity.user.clone(), rooms: client.rooms.to_vec(), outbox: Arc::clone(&client.outbox) })
     }
 }
 

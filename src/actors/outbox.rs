@@ -20,10 +20,13 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use self::state::{Direct, Phase, State};
-use super::{queue::Entry, socket::Socket};
+use super::{
+    queue::{Entry, Queue},
+    socket::Socket,
+};
 use crate::{
     config::Overflow,
     metrics::{DropReason, Metrics},
@@ -73,8 +76,8 @@ pub enum Notice {
     Closing(CloseReason),
     /// Say this to the client, in the words of its wire.
     Told(Reply),
-    /// The client caught up after it had lost so many events of these.
-    CaughtUp(Vec<(Target, u64)>),
+    /// The client lost so many events of these. Told when it has caught up, and now and then while it never does.
+    Lost(Vec<(Target, u64)>),
 }
 
 pub struct Outbox {
@@ -171,6 +174,7 @@ impl Outbox {
         let is_first = state.queue.is_empty();
         if incoming.key != 0 && state.queue.supersede(incoming.key).is_some() {
             self.give_up(&mut state, 1, DropReason::Superseded);
+            state.note_lost(Some(incoming.target), 1);
         }
         if !self.has_room_for(&state, bytes.len()) && !self.make_room(&mut state, incoming) {
             return Pushed::Dropped;
@@ -221,9 +225,43 @@ impl Outbox {
         self.lock().queue.push_front(Entry::control(bytes));
     }
 
-    /// Hands over a reply, a ping or a notice.
+    /// Hands over a reply or a ping.
     pub fn push_control(&self, bytes: Bytes) {
+        self.push_words(&mut self.lock(), bytes, Queue::push);
+    }
+
+    /// Hands over a word that is to leave next: that something in front of what waits is missing.
+    pub fn push_next(&self, bytes: Bytes) {
+        self.push_words(&mut self.lock(), bytes, Queue::push_next);
+    }
+
+    /// Hands over what the hub tells all of a room. Where no more may wait it is given up under a policy that drops, and the client
+    /// hears of a gap instead: it is not cut for what it did not ask for.
+    pub fn push_notice(&self, bytes: Bytes, target: &Target, overflow: Overflow) {
         let mut state = self.lock();
+        if overflow != Overflow::Disconnect && state.phase == Phase::Open && self.is_full(&state) {
+            state.note_lost(Some(target), 0);
+        } else {
+            self.push_words(&mut state, bytes, Queue::push);
+        }
+    }
+
+    /// Events were lost before they came here. False if nothing waits and the client can be told at once; else it will be, in one
+    /// notice with what else it lost.
+    pub fn defer_loss(&self, target: &Target, events: u64) -> bool {
+        let mut state = self.lock();
+        let waits = state.phase == Phase::Open && !state.queue.is_empty();
+        if waits {
+            state.note_lost(Some(target), events);
+        }
+        waits
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        state.queue.len() >= self.limits.events + state.allowance().0 + CONTROL_ENTRIES
+    }
+
+    fn push_words(&self, state: &mut State, bytes: Bytes, place: fn(&mut Queue, Entry)) {
         if state.phase != Phase::Open {
             return;
         }
@@ -231,12 +269,10 @@ impl Outbox {
         match state.write_now(&bytes) {
             Direct::Complete => return,
             Direct::Partial(written) => state.queue.push_partial(Entry::control(bytes), written),
-            Direct::Waits if state.queue.len() >= self.limits.events + state.allowance().0 + CONTROL_ENTRIES => {
-                self.begin_close(&mut state, CloseReason::SlowConsumer);
-            }
+            Direct::Waits if self.is_full(state) => self.begin_close(state, CloseReason::SlowConsumer),
             Direct::Waits => {
                 let is_first = state.queue.is_empty();
-                state.enqueue(Entry::control(bytes));
+                state.enqueue_by(Entry::control(bytes), place);
                 if !is_first {
                     return;
                 }
@@ -246,11 +282,11 @@ impl Outbox {
     }
 
     /// Has the connection say this to the client: what the registry has to tell, once per cause. It waits only for the
-    /// connection's next turn.
-    pub fn tell(&self, reply: Reply) {
+    /// connection's next turn. `unsaid` is dropped when it is said, or never will be.
+    pub fn tell(&self, reply: Reply, unsaid: Option<oneshot::Sender<()>>) {
         let mut state = self.lock();
         if state.phase == Phase::Open {
-            state.rare().told.push_back(reply);
+            state.rare().told.push_back((reply, unsaid));
         }
         drop(state);
         self.owner.wake();
@@ -331,6 +367,7 @@ impl Outbox {
             return;
         }
         state.phase = Phase::Closing { reason, told: false };
+        state.forget_told();
         if reason == CloseReason::SlowConsumer {
             // What it would not read in time it will not read now; the goodbye goes in front.
             let events = state.queue.clear_unstarted();
@@ -346,6 +383,7 @@ impl Outbox {
             return;
         }
         state.phase = Phase::Finishing;
+        state.forget_told();
         for bytes in goodbye {
             state.enqueue(Entry::control(bytes));
         }
@@ -363,6 +401,7 @@ impl Outbox {
             return;
         }
         state.phase = Phase::Ended;
+        state.forget_told();
         let events = state.queue.clear();
         self.give_up(&mut state, events, DropReason::Closed);
         state.socket = None;

@@ -27,9 +27,10 @@ const GATHERING: Duration = Duration::from_millis(50);
 /// A user that comes back within this time has not left: a page that is changed or loaded again closes one connection and
 /// opens another.
 pub const HOLD: Duration = Duration::from_secs(2);
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A node that was not heard for so long is gone. Two heartbeats may be lost.
-pub const SILENCE: Duration = Duration::from_secs(15);
+pub const HEARTBEAT: Duration = Duration::from_secs(4);
+/// A node that was not heard for so long is gone: a second less than what is promised, for what telling it takes. Two heartbeats
+/// may be lost.
+pub const SILENCE: Duration = Duration::from_secs(14);
 /// Nobody can be blamed for silence by who was not listening: this process was stopped if it acts so late.
 const LATE: Duration = Duration::from_secs(2);
 /// Nodes that are believed to exist. Only who may PUBLISH on the hub's own channels can make some up.
@@ -55,8 +56,10 @@ pub struct Presence {
     next_heartbeat: Option<Instant>,
     /// Others are to be asked whom they have.
     wants_sync: bool,
-    /// Nothing is heard of anybody, because the broker is away.
-    is_cut_off: bool,
+    /// Another has asked.
+    is_asked: bool,
+    /// Since when others are heard; `None` while the broker is away.
+    listening_since: Option<Instant>,
     /// Goodbye was said.
     is_over: bool,
 }
@@ -114,7 +117,8 @@ impl Presence {
             gathering_until: None,
             next_heartbeat: None,
             wants_sync: false,
-            is_cut_off: false,
+            is_asked: false,
+            listening_since: None,
             is_over: false,
         }
     }
@@ -161,9 +165,8 @@ impl Presence {
     /// The broker delivers, for the first time or again: others may know nothing of this node, nor this node of them.
     pub fn restored(&mut self, now: Instant) {
         // Who was silent for want of a broker has all its time again to say that it lives.
-        if std::mem::take(&mut self.is_cut_off) {
-            self.peers.values_mut().for_each(|peer| peer.heard = now);
-        }
+        self.peers.values_mut().for_each(|peer| peer.heard = now);
+        self.listening_since = Some(now);
         self.wants_sync = true;
         self.beat_soon(now);
         self.gather(now);
@@ -171,7 +174,7 @@ impl Presence {
 
     /// The broker is lost. Until it is back nobody is taken for dead: it is our own ear that is deaf.
     pub fn cut_off(&mut self) {
-        self.is_cut_off = true;
+        self.listening_since = None;
     }
 
     fn beat_soon(&mut self, now: Instant) {
@@ -201,7 +204,12 @@ impl Presence {
     fn take_word(&mut self, by: Witness, word: Word) {
         let Witness { node, now, .. } = by;
         match word {
-            Word::Sync => self.beat_soon(now),
+            Word::Sync => {
+                self.beat_soon(now);
+                self.is_asked = true;
+                self.gather(now);
+            }
+            Word::Heard { nodes } => self.believe(node, &nodes, now),
             Word::Goodbye => {
                 self.forget(node, u64::MAX, HOLD, now);
                 self.peers.remove(&node);
@@ -214,6 +222,18 @@ impl Presence {
                     self.forget(node, first, HOLD, now);
                 }
             }
+        }
+    }
+
+    /// One that could hear all the time tells of whom it has heard. Whoever is not among them, and has not been heard here since
+    /// this node can hear again, is gone: he need not be waited for.
+    fn believe(&mut self, witness: u32, heard: &[u32], now: Instant) {
+        let Some(since) = self.listening_since else { return };
+        let is_gone = |node: &u32, peer: &Peer| *node != witness && peer.heard <= since && !heard.contains(node);
+        let gone: Vec<u32> = self.peers.extract_if(|node, peer| is_gone(node, peer)).map(|(node, _)| node).collect();
+        for node in gone {
+            log::info!("node {node:08x} went while this one was cut off, node {witness:08x} says");
+            self.forget(node, u64::MAX, HOLD, now);
         }
     }
 
@@ -242,7 +262,7 @@ impl Presence {
 
     /// When [`Presence::act`] has something to do; `None`: not before something happens.
     pub fn due(&self) -> Option<Instant> {
-        let silent = self.peers.values().filter(|_| !self.is_cut_off).map(|peer| peer.heard + SILENCE).min();
+        let silent = self.peers.values().filter(|_| self.listening_since.is_some()).map(|peer| peer.heard + SILENCE).min();
         let missing = self.telling.missing.front().map(|(due, ..)| *due);
         [self.gathering_until, self.next_heartbeat, missing, silent].into_iter().flatten().min()
     }
@@ -259,7 +279,7 @@ impl Presence {
     }
 
     fn drop_silent(&mut self, now: Instant) {
-        if self.is_cut_off {
+        if self.listening_since.is_none() {
             return;
         }
         let silent: Vec<u32> = self.peers.extract_if(|_, peer| now.duration_since(peer.heard) >= SILENCE).map(|(node, _)| node).collect();
@@ -292,6 +312,9 @@ impl Presence {
         if std::mem::take(&mut self.wants_sync) {
             words.push(Word::Sync);
         }
+        if std::mem::take(&mut self.is_asked) {
+            words.extend(self.testimony(now));
+        }
         if self.next_heartbeat.is_some_and(|next| next <= now) && self.here > 0 {
             words.extend(self.heartbeat());
             self.next_heartbeat = Some(now + HEARTBEAT);
@@ -308,6 +331,12 @@ impl Presence {
     fn spell(&mut self, word: Word) -> Bytes {
         self.sequence += 1;
         Announcement { node: self.node, sequence: self.sequence, word }.encode()
+    }
+
+    /// Of whom this node has heard, if it could hear everybody for as long as one may be silent.
+    fn testimony(&self, now: Instant) -> Option<Word> {
+        self.listening_since.filter(|since| now.duration_since(*since) >= SILENCE)?;
+        Some(Word::Heard { nodes: self.peers.keys().copied().collect() })
     }
 
     fn heartbeat(&self) -> Vec<Word> {

@@ -4,7 +4,11 @@
 //! One per worker thread, started by the worker, ended with the process. A timer per connection would cost memory and wake-ups
 //! while everybody is idle; this costs one wake-up per tick.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::OccupiedEntry},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{Actor, AsyncContext, Context, Handler};
 use bytes::Bytes;
@@ -65,10 +69,21 @@ impl Default for Pulse {
 
 impl Pulse {
     fn wait(&self, ctx: &mut Context<Self>) {
-        ctx.run_later(self.tick, |pulse, ctx| {
+        ctx.run_later(self.pause(Instant::now()), |pulse, ctx| {
             pulse.tick(Instant::now());
             pulse.wait(ctx);
         });
+    }
+
+    /// Until the next slot is due. A herd that came in one second is then served slot by slot, as it came, and not a tenth of it
+    /// at once: that would hold the thread's events up for milliseconds.
+    fn pause(&self, now: Instant) -> Duration {
+        let next = self.due.keys().next().map(|slot| self.time_of(*slot).duration_since(now));
+        next.map_or(self.tick, |next| next.max(SLOT).min(self.tick))
+    }
+
+    fn time_of(&self, slot: u128) -> Instant {
+        self.began + SLOT * u32::try_from(slot).unwrap_or(u32::MAX)
     }
 
     fn schedule(&mut self, at: Instant, due: Due) {
@@ -78,11 +93,11 @@ impl Pulse {
 
     fn tick(&mut self, now: Instant) {
         let current = now.duration_since(self.began).as_millis() / SLOT.as_millis();
-        while let Some(entry) = self.due.first_entry().filter(|entry| *entry.key() <= current) {
-            let at = self.began + SLOT * u32::try_from(*entry.key()).unwrap_or(u32::MAX);
+        while let Some((slot, all)) = self.due.first_entry().filter(|entry| *entry.key() <= current).map(OccupiedEntry::remove_entry) {
+            let at = self.time_of(slot);
             // A little late is no reason to drift; after a long pause nobody is judged by what was due in it.
             let base = if now < at + 2 * TICK { at } else { now };
-            for due in entry.remove() {
+            for due in all {
                 self.act(due, base);
             }
         }

@@ -77,6 +77,13 @@ impl Queue {
         self.entries.push_front(entry);
     }
 
+    /// In front of all that is not on its way yet.
+    pub fn push_next(&mut self, entry: Entry) {
+        self.events += entry.events as usize;
+        self.bytes += entry.bytes.len();
+        self.entries.insert(self.changeable_from(), entry);
+    }
+
     /// For an entry of which the kernel has the first `written` bytes.
     pub fn push_partial(&mut self, mut entry: Entry, written: usize) {
         debug_assert!(self.is_empty(), "only the first entry can have been started");

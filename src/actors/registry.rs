@@ -23,11 +23,13 @@ use super::{
     gaps::Gap,
     group::GroupOptions,
     hall::{Admitted, Hall, Place, Refused, Resume, Waiting},
+    inquiry::Inquiries,
     messages::{
         BrokerError, ChangeCarrier, Connect, ConnectionEnded, Feed, Greeting, Join, Leave, Publish, Reconfigure, Refusal, RemoveMember,
         Replay, Subscribe, TellNodes, Unsubscribe,
     },
     presence::Presence,
+    resumption::Recalled,
 };
 use crate::{
     auth::rules,
@@ -76,6 +78,9 @@ pub struct RoomRegistry {
     deserted: VecDeque<(Instant, Target, usize)>,
     /// What the connections will soon be told.
     pub(super) gaps: BTreeMap<(ConnectionId, GapReason), Gap>,
+    /// Who come in when they have been told what can't be replayed.
+    pub(super) gapped: Vec<Recalled>,
+    pub(super) inquiries: Inquiries,
     pub(super) presence: Presence,
     /// When the presence is looked after next.
     pub(super) presence_due: Option<(Instant, SpawnHandle)>,
@@ -116,6 +121,8 @@ impl RoomRegistry {
             awaited: VecDeque::new(),
             deserted: VecDeque::new(),
             gaps: BTreeMap::new(),
+            gapped: Vec::new(),
+            inquiries: Inquiries::default(),
         }
     }
 
@@ -279,8 +286,8 @@ impl RoomRegistry {
         let Refusal { code, message } = Refusal::from(error.clone());
         for client in unproven.iter().filter_map(|connection| self.connections.get(connection)) {
             let message = format!("{message} (room {room:?})");
-            client.outbox.tell(Reply::Error { code, message, reference: Reference::default() });
-            client.outbox.tell(Reply::Left { room: room.clone(), reference: Reference::default() });
+            client.outbox.tell(Reply::Error { code, message, reference: Reference::default() }, None);
+            client.outbox.tell(Reply::Left { room: room.clone(), reference: Reference::default() }, None);
         }
     }
 

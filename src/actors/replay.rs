@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use foldhash::fast::RandomState;
@@ -15,7 +15,7 @@ use super::{members::Member, messages::Deliver};
 use crate::protocol::{
     ConnectionId, Position,
     engineio::Carrier,
-    resume::{Point, RoomHash},
+    resume::{Point, Resumed, RoomHash},
 };
 
 /// The members of a group whose replay is under way.
@@ -72,28 +72,54 @@ impl Holding {
     }
 }
 
-/// Where a stream stands in each of its rooms with history. Only streams whose ids must say so have one: SSE with several such
-/// rooms. The rooms' groups on the connection's thread write it, with each event that they hand over.
+/// Where a stream stands in each of its rooms with history. Only streams whose ids must say so have one: SSE and Socket.IO with
+/// several such rooms. The rooms' groups on the connection's thread write it, with each event that they hand over.
 #[derive(Debug, Default)]
-pub struct Positions(Mutex<Vec<(RoomHash, Position)>>);
+pub struct Positions(Mutex<Stands>);
+
+#[derive(Debug, Default)]
+struct Stands {
+    /// In the rooms that it has entered.
+    entered: Vec<(RoomHash, Position)>,
+    /// In the others of the id that it came with: who is cut before it has entered them all again must not lose its place there.
+    carried: Vec<(RoomHash, Position)>,
+}
 
 impl Positions {
+    /// Of a stream that came with this id.
+    pub fn carrying(id: &Resumed) -> Self {
+        Self(Mutex::new(Stands { entered: Vec::new(), carried: id.all().to_vec() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stands> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes that the stream has come to this point.
     pub fn note(&self, point: Point) {
-        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), point);
+        self.lock().note(point);
     }
 
     /// The id of the stream once it has come to this point.
     pub fn id_at(&self, point: Point) -> Box<str> {
-        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        note(&mut rooms, point);
-        point.key.id(&rooms)
+        let mut stands = self.lock();
+        stands.note(point);
+        if stands.carried.is_empty() {
+            return point.key.id(&stands.entered);
+        }
+        let all: Vec<_> = stands.entered.iter().chain(&stands.carried).copied().collect();
+        point.key.id(&all)
     }
 }
 
-fn note(rooms: &mut Vec<(RoomHash, Position)>, point: Point) {
-    match rooms.iter_mut().find(|(known, _)| *known == point.room) {
-        Some((_, position)) => *position = point.position.max(*position),
-        None => rooms.push((point.room, point.position)),
+impl Stands {
+    fn note(&mut self, point: Point) {
+        match self.entered.iter_mut().find(|(known, _)| *known == point.room) {
+            Some((_, position)) => *position = point.position.max(*position),
+            None => {
+                self.carried.retain(|(known, _)| *known != point.room);
+                self.entered.push((point.room, point.position));
+            }
+        }
     }
 }

@@ -1,17 +1,21 @@
 //! How the registry lets a client into a room with history: held by its group, until the bridge has said what it missed.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{AsyncContext, Context, Handler, Message, ResponseFuture};
 use futures_util::future::{join_all, ready};
 
 use super::{
-    hall::{Place, Waiting},
+    hall::Waiting,
+    members::Member,
     messages::{Greet, Release, Replay, Replayed, Track, WouldReplay},
     registry::RoomRegistry,
     replay::Positions,
 };
-use crate::protocol::{Encoding, GapReason, RoomName, Target};
+use crate::protocol::{ConnectionId, Encoding, GapReason, RoomName, Target, resume::Point};
+
+/// Who comes back to several rooms is told of all their gaps at once, if they are known within this time.
+const GAPPED_COLLECTION: Duration = Duration::from_millis(20);
 
 /// To itself: what the bridge says a client missed.
 #[derive(Message)]
@@ -21,6 +25,18 @@ pub(super) struct Recalled {
     worker: usize,
     waiting: Waiting,
     replayed: Replayed,
+}
+
+/// To itself: those who come in here were told of the gaps in front of it.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Told(Vec<Recalled>);
+
+impl Replayed {
+    /// Before the first that is replayed, and not after the last: the client may go again before it has read them.
+    fn stands(&self) -> Option<Point> {
+        self.from.or(self.after.filter(|_| self.missed.is_empty()))
+    }
 }
 
 impl RoomRegistry {
@@ -40,10 +56,16 @@ impl RoomRegistry {
     }
 
     /// What the stream's ids must cover, once it has a second room with history.
-    fn positions_for(&mut self, place: &Place, room: &RoomName, replayed: &Replayed) -> Option<Arc<Positions>> {
-        let connection = place.connection;
-        let client = self.connections.get_mut(&connection).filter(|_| place.encoding.has_stream_ids())?;
+    fn positions_for(&mut self, waiting: &Waiting, room: &RoomName, replayed: &Replayed) -> Option<Arc<Positions>> {
+        let connection = waiting.place.connection;
+        let client = self.connections.get_mut(&connection).filter(|_| waiting.place.encoding.has_stream_ids())?;
         if client.positions.is_some() {
+            return client.positions.clone();
+        }
+        let since = waiting.resume.as_ref().and_then(|resume| resume.since.as_ref());
+        let shown = since.zip(replayed.after).and_then(|(since, after)| after.key.read(since));
+        if let Some(shown) = shown.filter(|shown| shown.rooms() > 1) {
+            client.positions = Some(Arc::new(Positions::carrying(&shown)));
             return client.positions.clone();
         }
         let Some((first, point)) = client.first.as_deref().cloned().filter(|(first, _)| client.rooms.contains(first)) else {
@@ -97,20 +119,16 @@ impl Handler<WouldReplay> for RoomRegistry {
     }
 }
 
-impl Handler<Recalled> for RoomRegistry {
-    type Result = ();
-
-    fn handle(&mut self, Recalled { room, worker, waiting, replayed }: Recalled, ctx: &mut Context<Self>) {
+impl RoomRegistry {
+    /// Lets in who is held.
+    fn let_in(&mut self, recalled: Recalled, ctx: &mut Context<Self>) {
+        let Recalled { room, worker, waiting, replayed } = recalled;
         let connection = waiting.place.connection;
-        let positions = self.positions_for(&waiting.place, &room, &replayed);
-        let target = Target::Room(room);
-        if let Some(reason) = replayed.gap {
-            self.note_gap(connection, &target, reason, ctx);
-        }
-        let Replayed { missed, after, is_ahead, from, .. } = replayed;
-        // Before the first that is replayed, and not after the last: the client may go again before it has read them.
-        let stands = from.or(after.filter(|_| missed.is_empty()));
+        let positions = self.positions_for(&waiting, &room, &replayed);
+        let stands = replayed.stands();
+        let Replayed { missed, after, is_ahead, .. } = replayed;
         let Waiting { greeting, resume, answer, .. } = waiting;
+        let target = Target::Room(room);
         let Some(hall) = self.halls.get(&target) else { return };
         if resume.as_ref().is_some_and(|resume| resume.is_known) {
             hall.order(worker, Greet { connection, greeting, stands, answer });
@@ -119,5 +137,49 @@ impl Handler<Recalled> for RoomRegistry {
             hall.order(worker, Release { connection, greeting, stands, missed, after, is_ahead, is_resumed, positions, answer });
         }
         self.note_present(connection, &target, ctx);
+    }
+
+    /// Tells those who come back what can't be replayed, and lets them in only then: with the first event each is shown an id that
+    /// is behind the hole, and one who is cut off before the notice would never hear of it.
+    #[expect(clippy::disallowed_methods, reason = "once per connection that comes back, and it must not be lost")]
+    fn tell_gapped(&mut self, ctx: &mut Context<Self>) {
+        let mut by_connection: BTreeMap<ConnectionId, Vec<Recalled>> = BTreeMap::new();
+        for mut recalled in std::mem::take(&mut self.gapped) {
+            // Whoever asked is answered first.
+            let positions = self.positions_for(&recalled.waiting, &recalled.room, &recalled.replayed);
+            let Waiting { place, greeting, .. } = &mut recalled.waiting;
+            let member = Member { positions, ..Member::new(place.connection, place.encoding, Arc::clone(&place.outbox)) };
+            member.greet(greeting.take(), recalled.replayed.stands());
+            by_connection.entry(member.connection).or_default().push(recalled);
+        }
+        for (connection, recalled) in by_connection {
+            let (said, registry) = (self.tell_gaps_of(connection), ctx.address());
+            actix::spawn(async move {
+                // It is never sent, only dropped.
+                _ = said.await;
+                registry.do_send(Told(recalled));
+            });
+        }
+    }
+}
+
+impl Handler<Recalled> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, recalled: Recalled, ctx: &mut Context<Self>) {
+        let Some(reason) = recalled.replayed.gap else { return self.let_in(recalled, ctx) };
+        self.note_gap(recalled.waiting.place.connection, &Target::Room(recalled.room.clone()), reason, ctx);
+        if self.gapped.is_empty() {
+            ctx.run_later(GAPPED_COLLECTION, Self::tell_gapped);
+        }
+        self.gapped.push(recalled);
+    }
+}
+
+impl Handler<Told> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Told(recalled): Told, ctx: &mut Context<Self>) {
+        recalled.into_iter().for_each(|recalled| self.let_in(recalled, ctx));
     }
 }

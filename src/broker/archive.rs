@@ -44,17 +44,27 @@ pub struct Batch {
     /// This node has recorded everything after `since`, up to `until`, once these entries are written.
     pub since: Position,
     pub until: Position,
+    /// What it has written before reaches to there, in the record of this birth.
+    pub written: Position,
+    pub birth: Birth,
     pub entries: Vec<Entry>,
 }
 
+/// Tells the record of a room from one that was lost before, with all that it stood for. Empty: of none.
+pub type Birth = Box<str>;
+
 /// What came of a batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
     pub added: u64,
     /// Another node was faster.
     pub duplicates: u64,
     /// Came too late to stand where they belong. The archive says so to those who resume.
     pub lost: u64,
+    pub birth: Birth,
+    /// Since when the archive takes this node to have recorded all: later than the batch said, where what it had written
+    /// before is gone.
+    pub since: Position,
 }
 
 /// What was read of a room.
@@ -65,12 +75,13 @@ pub struct Stored {
 }
 
 /// What the nodes together have recorded of a room: everything after `start`, up to `until`, but for what was trimmed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// `None`: nobody records it.
     pub recorded: Option<(Position, Position)>,
     /// The last entry that was trimmed, or lost.
     pub trimmed: Position,
+    pub birth: Birth,
 }
 
 impl Coverage {
@@ -81,6 +92,11 @@ impl Coverage {
             _ => own_since,
         };
         whole_since.max(self.trimmed)
+    }
+
+    /// Whether what was written up to there in the record of this birth is still known of.
+    pub fn knows(&self, birth: &str, written: Position) -> bool {
+        *self.birth == *birth && self.recorded.is_some_and(|(_, until)| until >= written)
     }
 }
 
@@ -102,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_others_recorded_counts_only_where_it_meets_our_own() {
-        let recorded = |start, until| Coverage { recorded: Some((at(start), at(until))), trimmed: at(0) };
+        let recorded = |start, until| Coverage { recorded: Some((at(start), at(until))), trimmed: at(0), birth: Birth::default() };
         assert_eq!(recorded(10, 50).floor(at(40)), at(10), "they overlap");
         assert_eq!(recorded(10, 40).floor(at(40)), at(10), "they meet");
         assert_eq!(recorded(10, 39).floor(at(40)), at(40), "there is a hole between them");
@@ -112,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_was_trimmed_is_missing_whoever_recorded_it() {
-        let coverage = Coverage { recorded: Some((at(10), at(50))), trimmed: at(30) };
+        let coverage = Coverage { recorded: Some((at(10), at(50))), trimmed: at(30), birth: Birth::default() };
         assert_eq!(coverage.floor(at(40)), at(30));
         assert_eq!(coverage.floor(at(20)), at(30));
     }

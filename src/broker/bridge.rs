@@ -171,8 +171,8 @@ impl RedisBridge {
             if self.is_up {
                 route.settle();
                 self.tell_torn(&target);
-                self.ask_for_marker(&target);
             }
+            self.ask_for_marker(&target);
         }
     }
 
@@ -348,6 +348,7 @@ impl Handler<LinkUp> for RedisBridge {
         }
         recorded.iter().for_each(|target| self.ask_for_marker(target));
         self.restore(torn, ctx);
+        self.catch_up_all(ctx);
         self.parts.reports.up.do_send(BridgeUp);
     }
 }
@@ -357,15 +358,15 @@ impl Handler<LinkDown> for RedisBridge {
 
     #[expect(clippy::disallowed_methods, reason = "once per outage, and it must not be lost")]
     fn handle(&mut self, LinkDown: LinkDown, _: &mut Context<Self>) {
-        if !std::mem::take(&mut self.is_up) {
-            return;
+        let was_up = std::mem::take(&mut self.is_up);
+        if was_up {
+            self.parts.readiness.set_broker_up(false);
+            self.parts.metrics.broker_up().set(0);
+            self.parts.metrics.broker_gaps().inc();
+            self.parts.reports.down.do_send(BridgeDown);
         }
-        self.parts.readiness.set_broker_up(false);
-        self.parts.metrics.broker_up().set(0);
-        self.parts.metrics.broker_gaps().inc();
-        self.parts.reports.down.do_send(BridgeDown);
         for route in self.routes.values_mut() {
-            route.is_torn |= matches!(route.outcome(), Some(Ok(())));
+            route.is_torn |= was_up && matches!(route.outcome(), Some(Ok(())));
             route.ask_again();
             route.recording.iter_mut().for_each(|recording| recording.lose(&self.desk.timeline));
         }

@@ -21,13 +21,13 @@ const MISSING_FOR_GOOD: usize = 10;
 
 /// Wishes for a marker out of turn are granted together, so long after the first.
 pub const COALESCE: Duration = Duration::from_millis(10);
-/// Publishes `node:number:ms:ticket:rooms`, as one step with the reading of Redis' time (EVAL).
+/// Publishes `node:number:ms:rooms`, as one step with the reading of Redis' time (EVAL).
 pub const MARKER_SCRIPT: &str = include_str!("redis/mark.lua");
 
 /// The end of a marker's text, behind Redis' time.
-pub fn tail(ticket: u64, rooms: &[RoomHash]) -> String {
+pub fn tail(rooms: &[RoomHash]) -> String {
     let rooms: Vec<String> = rooms.iter().map(RoomHash::to_string).collect();
-    format!(":{ticket}:{}", rooms.join(","))
+    format!(":{}", rooms.join(","))
 }
 
 /// The markers of this node that are on their way.
@@ -71,9 +71,9 @@ impl Clock {
     pub fn read(&self, marker: &str) -> Option<Marker> {
         let mut parts = marker.split(':');
         let is_foreign = parts.next()? != self.node;
-        let (_, ms, ticket) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let (_, ms) = (parts.next()?, parts.next()?.parse().ok()?);
         let wanted = parts.next()?.split(',').filter_map(|room| room.parse().ok()).collect();
-        Some(Marker { ms, ticket: (!is_foreign).then_some(ticket), wanted, is_foreign })
+        Some(Marker { ms, wanted, is_foreign })
     }
 
     /// A marker came back, of whichever node; the round trip if it is one that we wait for.
@@ -113,7 +113,7 @@ mod tests {
         let start = Instant::now();
         let mut clock = Clock::new("n");
         let marker = clock.next_marker(start);
-        assert_eq!(clock.see(&format!("{marker}:1:2"), start + Duration::from_millis(3)), Some(Duration::from_millis(3)));
+        assert_eq!(clock.see(&format!("{marker}:1:"), start + Duration::from_millis(3)), Some(Duration::from_millis(3)));
         clock.next_marker(start + INTERVAL);
         assert!(!clock.is_dead());
         clock.next_marker(start + 2 * INTERVAL);
@@ -162,7 +162,7 @@ mod tests {
         let mut clock = Clock::new("n");
         clock.next_marker(start);
         clock.next_marker(start);
-        assert_eq!(clock.see("other:1:1:2", start), None);
+        assert_eq!(clock.see("other:1:1:", start), None);
         assert!(clock.is_dead());
     }
 

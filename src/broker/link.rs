@@ -17,10 +17,9 @@ use crate::{
 pub trait Link {
     fn subscribe(&mut self, channels: Vec<Arc<str>>);
     fn unsubscribe(&mut self, channels: Vec<Arc<str>>);
-    /// Sends a marker of the clock soon. It comes back as a [`Marker`] with this ticket or a later one, after everything that
-    /// was published to a channel since its subscription was confirmed. `rooms`: other nodes should say how far they have
+    /// Sends a marker of the clock soon, which comes back as a [`Marker`]. `rooms`: other nodes should say how far they have
     /// recorded these.
-    fn mark(&mut self, ticket: u64, rooms: Vec<RoomHash>);
+    fn mark(&mut self, rooms: Vec<RoomHash>);
     /// Where histories are kept for all nodes, if anywhere.
     fn archive(&self) -> Option<Rc<dyn Archive>>;
     /// Of several links that all hear what is said to all nodes, one is to act on it.
@@ -51,7 +50,8 @@ pub struct InboundLost {
     pub channels: Vec<(Arc<str>, u64)>,
 }
 
-/// Link → bridge: the broker delivers these channels from now on.
+/// Link → bridge, in the order of the messages: the broker delivers these channels from here on, and a [`Marker`] that follows
+/// was sent after their subscription. Until the next [`LinkUp`] nothing is proven.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Confirmed {
@@ -71,7 +71,8 @@ pub struct Refused {
 #[rtype(result = "()")]
 pub struct LinkUp;
 
-/// Link → bridge: nothing comes any more until the next [`LinkUp`], and what is published meanwhile is lost.
+/// Link → bridge: nothing comes any more until channels are confirmed anew, and what is published meanwhile is lost. Also where
+/// the link was not up yet.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct LinkDown;
@@ -81,8 +82,6 @@ pub struct LinkDown;
 #[rtype(result = "()")]
 pub struct Marker {
     pub ms: u64,
-    /// Of a marker of ours: the last ticket that was asked for before it was sent.
-    pub ticket: Option<u64>,
     /// Another node begins to count these rooms, and wants to know how far we have recorded them.
     pub wanted: Vec<RoomHash>,
     pub is_foreign: bool,

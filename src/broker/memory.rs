@@ -84,12 +84,12 @@ impl Link for MemoryLink {
 
     /// The subscription is made when it is asked for, so the marker is due at once.
     #[expect(clippy::disallowed_methods, reason = "once per room with history, and it must not be lost")]
-    fn mark(&mut self, ticket: u64, _: Vec<RoomHash>) {
+    fn mark(&mut self, _: Vec<RoomHash>) {
         let bus = &self.0.0;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(bus.marked_ms.get() + 1);
         bus.marked_ms.set(ms);
-        bus.bridge.do_send(Marker { ms, ticket: Some(ticket), wanted: Vec::new(), is_foreign: false });
+        bus.bridge.do_send(Marker { ms, wanted: Vec::new(), is_foreign: false });
     }
 
     fn archive(&self) -> Option<Rc<dyn Archive>> {

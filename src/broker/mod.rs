@@ -15,6 +15,7 @@ pub mod history;
 pub mod journal;
 pub mod link;
 pub mod memory;
+pub mod recall;
 pub mod recording;
 pub mod redis;
 pub mod resp;

@@ -10,6 +10,7 @@ use super::{
     archive::Entry,
     history::Ring,
     journal::Journal,
+    recall::Recalled,
     timeline::{Numbering, Timeline},
 };
 use crate::{
@@ -49,8 +50,8 @@ pub struct Recording {
 enum State {
     /// Not subscribed.
     Idle,
-    /// Subscribed; the marker of this ticket is the first that is surely later.
-    Asked(u64),
+    /// Subscribed. The next marker is surely later.
+    Asked,
     /// Something was lost on the way from the reader. The next marker begins anew.
     Torn,
     /// Numbered; what was missed during an outage is being fetched and goes first.
@@ -101,14 +102,14 @@ impl Recording {
         }
     }
 
-    /// The room's channels are subscribed, and a marker was asked for.
-    pub fn ask(&mut self, ticket: u64) {
-        self.state = State::Asked(ticket);
+    /// The room's channels are subscribed.
+    pub fn ask(&mut self) {
+        self.state = State::Asked;
     }
 
     /// It will begin to count with a marker to come.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Asked(_) | State::Torn)
+        matches!(self.state, State::Asked | State::Torn)
     }
 
     /// What was missed during an outage is being fetched, for a numbering that began here.
@@ -133,7 +134,7 @@ impl Recording {
     fn numbering(&self) -> Option<&Numbering> {
         match &self.state {
             State::CatchingUp(numbering) | State::Counting(numbering) => Some(numbering),
-            State::Idle | State::Asked(_) | State::Torn => None,
+            State::Idle | State::Asked | State::Torn => None,
         }
     }
 
@@ -147,20 +148,14 @@ impl Recording {
         self.numbering().map(|numbering| (timeline.position_of(numbering), numbering.since()))
     }
 
-    /// A marker moved the time. `ticket`: the last that was asked for before a marker of ours was sent. `None` where nothing
-    /// begins.
-    pub fn begin(&mut self, timeline: &Timeline, ticket: Option<u64>, held_until: Option<Instant>) -> Option<Begun> {
-        let is_due = match self.state {
-            State::Asked(asked) => ticket.is_some_and(|ticket| ticket >= asked),
-            State::Torn => true,
-            State::Idle | State::CatchingUp(_) | State::Counting(_) => false,
-        };
-        if !is_due {
+    /// A marker moved the time. `None` where nothing begins.
+    pub fn begin(&mut self, timeline: &Timeline) -> Option<Begun> {
+        if !self.is_waiting() {
             return None;
         }
         let numbering = timeline.begin();
         if let Some(journal) = &mut self.journal {
-            journal.begin(numbering.since(), numbering.since(), held_until);
+            journal.begin(numbering.since(), numbering.since());
         }
         match self.delivered.filter(|_| self.journal.is_some()) {
             Some(position) => {
@@ -204,7 +199,7 @@ impl Recording {
     pub fn number(&mut self, publication: &mut Publication, timeline: &Timeline, key: ResumeKey) {
         let numbering = match &mut self.state {
             State::CatchingUp(numbering) | State::Counting(numbering) => numbering,
-            State::Idle | State::Asked(_) | State::Torn => return,
+            State::Idle | State::Asked | State::Torn => return,
         };
         publication.place(Point { room: self.room, position: timeline.number(numbering), key });
     }
@@ -249,15 +244,17 @@ impl Recording {
         std::mem::take(&mut self.held)
     }
 
-    /// What was missed during an outage is here; `is_whole`: that is all of it. From now on deliveries go out at once. Returns
-    /// what waited, in order: without what is among the fetched, under whatever number.
-    pub fn caught_up(&mut self, fetched: &[Arc<Publication>], is_whole: bool, now: Instant) -> VecDeque<Deliver> {
+    /// What was missed during an outage is here. From now on deliveries go out at once. Returns what waited, in order: without
+    /// what is among the fetched, under whatever number.
+    pub fn caught_up(&mut self, recalled: &Recalled, now: Instant) -> VecDeque<Deliver> {
         let State::CatchingUp(numbering) = self.state else { return VecDeque::new() };
         self.delivered = None;
-        if is_whole || !fetched.is_empty() {
+        let Recalled { missed: fetched, is_whole } = recalled;
+        // What came before the first marker has no number here, and may be among the fetched under one.
+        if *is_whole || !fetched.is_empty() {
             self.held.retain(|delivery| delivery.publication.point.is_some());
         }
-        self.begin_counting(numbering, is_whole.then_some(fetched), now);
+        self.begin_counting(numbering, is_whole.then_some(fetched.as_slice()), now);
         self.release()
     }
 
@@ -279,6 +276,11 @@ impl Recording {
     pub fn recent(&self, after: Position) -> Option<impl Iterator<Item = &Arc<Publication>>> {
         let is_counting = matches!(self.state, State::Counting(_));
         (is_counting && after >= self.ring.floor()).then(|| self.ring.after(after))
+    }
+
+    /// Since when all is in memory. What is being fetched is not yet, and what waits for it is not either.
+    pub fn remembered_since(&self) -> Option<Position> {
+        matches!(self.state, State::Counting(_)).then(|| self.ring.floor())
     }
 
     pub fn ring(&self) -> &Ring {
@@ -310,14 +312,14 @@ mod tests {
         let mut timeline = Timeline::default();
         let mut recording = Recording::new(LIMITS, KEY.room(&RoomName::parse("r").unwrap()), true);
         timeline.see(1);
-        recording.ask(1);
-        assert_eq!(recording.begin(&timeline, Some(1), None), Some(Begun::Clean));
+        recording.ask();
+        assert_eq!(recording.begin(&timeline), Some(Begun::Clean));
         assert_eq!(arrive(&timeline, &mut recording), (1, true));
         recording.lose(&timeline);
-        recording.ask(2);
+        recording.ask();
         timeline.see(2);
         let after = Position { marker_ms: 1, count: 1 };
-        assert_eq!(recording.begin(&timeline, Some(2), None), Some(Begun::After(after)));
+        assert_eq!(recording.begin(&timeline), Some(Begun::After(after)));
         (timeline, recording)
     }
 

@@ -7,6 +7,7 @@
 mod archive;
 mod cluster;
 mod connect;
+mod key;
 mod listen;
 mod orders;
 mod slots;
@@ -18,13 +19,17 @@ use std::{
     collections::{HashMap, HashSet},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use actix::Addr;
 use bytes::Bytes;
 use futures_util::future::{self, LocalBoxFuture};
 use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::unconstrained,
+};
 
 use self::{
     cluster::is_passing,
@@ -109,7 +114,9 @@ impl RedisLink {
             metrics: parts.metrics,
             wished,
             commands,
-            wanted: HashSet::default(),
+            wanted: HashMap::default(),
+            confirmed: Vec::new(),
+            joined: 0,
             orders: Orders::default(),
             lost: HashMap::default(),
             refusal_logged: None,
@@ -137,8 +144,8 @@ impl Link for RedisLink {
         self.wish(Wish::Unsubscribe(channels));
     }
 
-    fn mark(&mut self, ticket: u64, rooms: Vec<RoomHash>) {
-        self.wish(Wish::Mark(ticket, rooms));
+    fn mark(&mut self, rooms: Vec<RoomHash>) {
+        self.wish(Wish::Mark(rooms));
     }
 
     fn archive(&self) -> Option<Rc<dyn Archive>> {
@@ -167,7 +174,7 @@ impl Link for RedisLink {
             pipeline.cmd(command).arg(&**channel).arg(&payload[..]);
         }
         let seat = self.seat.clone();
-        Box::pin(async move {
+        begin(async move {
             match pipeline.query_async::<Vec<u64>>(&mut connection).await {
                 Ok(listeners) => Ok(listeners),
                 Err(error) if is_passing(&error) && seat.is_some() => {
@@ -178,6 +185,16 @@ impl Link for RedisLink {
                 Err(_) => Err(BrokerError::Unavailable),
             }
         })
+    }
+}
+
+/// Puts the command into the connection's queue now, so that events leave in the order in which they were published, whichever
+/// answer is waited for first.
+fn begin<T: 'static>(asked: impl Future<Output = T> + 'static) -> LocalBoxFuture<'static, T> {
+    let mut asked = Box::pin(unconstrained(asked));
+    match asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Box::pin(future::ready(answer)),
+        Poll::Pending => asked,
     }
 }
 

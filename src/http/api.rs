@@ -30,7 +30,9 @@ use crate::{
         BrokerError, ConnectionLookup, Disconnect, Enrol, HistoryExtent, Publish, Published, Refusal, RoomList, RoomMemberList,
     },
     protocol::{
-        Argument, ConnectionId, ErrorCode, Event, EventName, NameError, RoomName, Target, UserName, dialect::MAX_DEPTH, gossip::Subject,
+        Argument, ConnectionId, ErrorCode, Event, EventName, NameError, RoomName, Target, UserName,
+        dialect::MAX_DEPTH,
+        gossip::{ConnectionReport, Subject},
         json,
     },
 };
@@ -345,15 +347,16 @@ async fn room(caller: Caller, name: Path<String>, door: Data<Door>) -> Result<Ht
 }
 
 async fn connection(caller: Caller, id: Path<String>, door: Data<Door>) -> Result<HttpResponse, ApiError> {
-    let unknown = || ApiError::new(ErrorCode::NotFound, format!("this node has no connection {:?}", &**id));
-    let connection = id.parse().map_err(|_| unknown())?;
-    let state = ask(door.registry.send(ConnectionLookup { connection }).await)?.ok_or_else(unknown)?;
+    let unknown = || ApiError::new(ErrorCode::NotFound, format!("no node has a connection {:?}", &**id));
+    let connection: ConnectionId = id.parse().map_err(|_| unknown())?;
+    let found = ask(door.registry.send(ConnectionLookup { connection }).await)?.map_err(Refusal::from)?;
+    let ConnectionReport { wire, user, rooms, queued, dropped } = found.ok_or_else(unknown)?;
     Ok(caller.answer(&json!({
-        "connection": connection.to_string(),
-        "wire": state.outbox.wire().as_str(),
-        "user": state.user,
-        "rooms": state.rooms,
-        "queued": state.outbox.queued_events(),
-        "dropped": state.outbox.dropped_events(),
+        "connection": connection,
+        "wire": wire,
+        "user": user,
+        "rooms": rooms,
+        "queued": queued,
+        "dropped": dropped,
     })))
 }

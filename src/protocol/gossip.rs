@@ -1,5 +1,6 @@
 //! Gossip: what nodes say to each other on two channels of their own. Announcements of presence, which may be lost and are then
-//! mended by the next heartbeat, and orders of the application, which every node carries out for its own connections.
+//! mended by the next heartbeat, orders of the application, which every node carries out for its own connections, and its questions
+//! about a connection of another node.
 //!
 //! Fields that a node does not know are ignored, so that nodes of two releases can run side by side.
 
@@ -21,7 +22,7 @@ const NAME_COST: usize = 16;
 pub enum NodeChannel {
     /// Who is where: [`Announcement`]s.
     Presence,
-    /// What the application orders: [`Order`]s.
+    /// What the application orders and asks: [`Control`].
     Control,
 }
 
@@ -92,6 +93,8 @@ pub struct Announcement {
 pub enum Word {
     /// Tell me whom you have: said by a node that has just come, or come back.
     Sync,
+    /// Of these nodes I have heard lately, and could have heard of any: the answer to a node that could not.
+    Heard { nodes: Vec<u32> },
     /// I have nobody any more.
     Goodbye,
     /// These counts are others now.
@@ -178,7 +181,49 @@ pub enum Subject {
     Connection(ConnectionId),
 }
 
-impl Order {
+// ---- questions --------------------------------------------------------------------------------------------------------------
+
+/// Asks the node that has it about one connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The node that asks.
+    pub node: u32,
+    /// Told with the answer.
+    pub number: u64,
+    pub about: ConnectionId,
+}
+
+/// Answers the node that asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub to: u32,
+    pub number: u64,
+    /// `None`: the connection has ended.
+    pub found: Option<ConnectionReport>,
+}
+
+/// How one connection stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionReport {
+    pub wire: Box<str>,
+    pub user: Option<UserName>,
+    pub rooms: Vec<RoomName>,
+    /// Events that wait for it.
+    pub queued: usize,
+    /// Events given up for it.
+    pub dropped: u64,
+}
+
+/// All that is said on [`NodeChannel::Control`]. Each is told by its fields from the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Control {
+    Order(Order),
+    Question(Question),
+    Answer(Answer),
+}
+
+impl Control {
     pub fn decode(payload: &[u8]) -> Result<Self, GossipError> {
         decode(payload)
     }

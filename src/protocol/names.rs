@@ -142,6 +142,11 @@ impl ConnectionId {
     pub const fn new(node: u32, number: u32) -> Self {
         Self(((node as u64) << 32) | number as u64)
     }
+
+    /// Whose it is.
+    pub const fn node(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl fmt::Display for ConnectionId {

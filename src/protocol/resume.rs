@@ -146,6 +146,10 @@ impl Resumed {
     pub fn rooms(&self) -> usize {
         self.0.len()
     }
+
+    pub fn all(&self) -> &[(RoomHash, Position)] {
+        &self.0
+    }
 }
 
 fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {

@@ -310,7 +310,7 @@ async fn the_door_may_wish_in_the_clients_name_and_the_registry_may_tell_it() {
         .await
         .expect("a connection");
     assert_eq!(client.peer.json().await, json!({"type": "joined", "room": "r"}));
-    client.outbox.tell(Reply::Pong { reference: Default::default() });
+    client.outbox.tell(Reply::Pong { reference: Default::default() }, None);
     assert_eq!(client.peer.json().await, json!({"type": "pong"}));
 }
 

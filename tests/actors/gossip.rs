@@ -3,12 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use callboard::{
-    actors::messages::{BrokerError, ConnectionEnded, Disconnect, Drain, Enrol, Leave, NodeSaid, Reconfigure, RoomMemberList, RoomMembers},
+    actors::messages::{
+        BridgeUp, BrokerError, ConnectionEnded, ConnectionLookup, Disconnect, Drain, Enrol, Leave, NodeSaid, Reconfigure, RoomMemberList,
+        RoomMembers,
+    },
     auth::Identity,
     config::Config,
-    protocol::gossip::{NodeChannel, Subject},
+    protocol::{
+        ConnectionId,
+        gossip::{ConnectionReport, NodeChannel, Subject},
+    },
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::support::{Answering, Guest, House, config, drain_json, frame, joined, joining, named, pass, room, settle, user};
 
@@ -136,6 +143,7 @@ async fn who_was_turned_away_is_no_member_although_it_asked_twice() {
 #[actix::test]
 async fn the_members_of_other_nodes_are_listed_and_told_of() {
     let house = house();
+    house.registry.send(BridgeUp).await.expect("a registry");
     let bob = house.connect(1, named("bob")).await;
     house.join(&bob, "demo").await.expect("a member");
     pass(SOON).await;
@@ -247,6 +255,52 @@ async fn the_orders_of_other_nodes_are_carried_out_and_ones_own_not_twice() {
     node_says(&house, NodeChannel::Control, json!({"node": 9, "subject": {"user": "alice"}, "type": "disconnect"})).await;
     assert!(is_closed(&guest));
     assert_eq!(told(&house, NodeChannel::Control), Vec::<Value>::new(), "nothing is passed on twice");
+}
+
+async fn look_up(house: &House, connection: ConnectionId) -> Result<Option<ConnectionReport>, BrokerError> {
+    house.registry.send(ConnectionLookup { connection }).await.expect("a registry")
+}
+
+#[actix::test]
+async fn a_connection_of_another_node_is_asked_about_there_and_nobody_waits_long_for_a_dead_one() {
+    let house = house();
+    let elsewhere: ConnectionId = "0000000900000001".parse().expect("an id");
+    let report = json!({"wire": "sse", "user": "alice", "rooms": ["a"], "queued": 3, "dropped": 4});
+    for found in [report, Value::Null] {
+        let asked = house.registry.send(ConnectionLookup { connection: elsewhere });
+        let answered = actix::spawn(asked);
+        settle().await;
+        let question = told(&house, NodeChannel::Control).pop().expect("a question");
+        assert_eq!((&question["node"], &question["about"]), (&json!(1), &json!("0000000900000001")));
+        for to in [2, 1] {
+            node_says(&house, NodeChannel::Control, json!({"to": to, "number": question["number"], "found": found})).await;
+        }
+        let answer = answered.await.expect("a task").expect("a registry").expect("an answer");
+        assert_eq!(serde_json::to_value(answer).expect("JSON"), found);
+    }
+    let asked_at = Instant::now();
+    assert_eq!(look_up(&house, elsewhere).await, Ok(None));
+    assert!(asked_at.elapsed() < Duration::from_millis(1100));
+    house.answer(Answering::No);
+    assert_eq!(look_up(&house, elsewhere).await, Err(BrokerError::Unavailable));
+}
+
+#[actix::test]
+async fn a_node_answers_for_its_own_connections_alone() {
+    let house = house();
+    let guest = house.connect(1, named("alice")).await;
+    house.join(&guest, "a").await.expect("a member");
+    assert_eq!(look_up(&house, guest.id).await.expect("an answer").expect("a connection").rooms, [room("a")]);
+    let gone = ConnectionId::new(1, 77);
+    assert_eq!(look_up(&house, gone).await, Ok(None));
+    assert_eq!(told(&house, NodeChannel::Control), Vec::<Value>::new(), "nobody else would know");
+    for about in [json!(guest.id), json!(gone), json!("0000000800000001")] {
+        node_says(&house, NodeChannel::Control, json!({"node": 9, "number": 5, "about": about})).await;
+    }
+    let answers = told(&house, NodeChannel::Control);
+    assert_eq!(answers.len(), 2);
+    assert_eq!(answers[0]["found"]["user"], json!("alice"));
+    assert_eq!(answers[1], json!({"to": 9, "number": 5, "found": null}));
 }
 
 #[actix::test]

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ use callboard::{
     protocol::{CloseReason, Target, wire::WireName},
 };
 use futures_util::StreamExt;
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 use super::support::{Peer, delivered, drain, dropped, frame, outbox, patiently, room, settle, tcp_pair};
 
@@ -192,13 +192,59 @@ fn a_client_that_caught_up_is_told_once_how_many_it_lost_of_which_room() {
     outbox.push_event(&Incoming { bytes: &numbered(0), target: &other, overflow: Overflow::DropNewest, key: 0 });
     assert_eq!(outbox.take_notice(), None, "it has not caught up");
     drain(&outbox);
-    assert_eq!(outbox.take_notice(), Some(Notice::CaughtUp(vec![(target(), 3), (other, 1)])));
+    assert_eq!(outbox.take_notice(), Some(Notice::Lost(vec![(target(), 3), (other, 1)])));
     assert_eq!(outbox.take_notice(), None);
+}
+
+#[test]
+fn who_is_behind_where_events_may_be_dropped_is_not_cut_for_what_the_hub_tells_its_rooms() {
+    let stuck = |overflow| {
+        let outbox = outbox(4, WireName::WebSocket, &Metrics::new());
+        (0..1000).for_each(|_| outbox.push_notice(frame("presence"), &target(), overflow));
+        outbox
+    };
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest, Overflow::KeepLatest] {
+        let outbox = stuck(overflow);
+        assert_eq!(outbox.take_notice(), None, "{overflow:?}");
+        assert_eq!(drain(&outbox).len(), (4 + 64) * frame("presence").len(), "{overflow:?}");
+        assert_eq!(outbox.take_notice(), Some(Notice::Lost(vec![(target(), 0)])), "{overflow:?}");
+    }
+    assert_eq!(stuck(Overflow::Disconnect).take_notice(), Some(Notice::Closing(CloseReason::SlowConsumer)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_catches_up_is_told_what_it_lost_while_it_reads_at_most_once_a_second() {
+    let outbox = outbox(256, WireName::WebSocket, &Metrics::new());
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut told = Vec::new();
+    for _ in 0..30 {
+        (0..300).for_each(|number| _ = push(&outbox, &numbered(number), Overflow::DropOldest));
+        assert_eq!(outbox.take_notice(), None, "nothing has moved since");
+        time::advance(Duration::from_millis(100)).await;
+        assert!(matches!(outbox.poll_chunk(&mut cx), Poll::Ready(Some(_))));
+        if let Some(Notice::Lost(lost)) = outbox.take_notice() {
+            outbox.push_next(frame("gap"));
+            told.extend(lost);
+        }
+    }
+    assert_eq!(told.len(), 3);
+    let untold = drain_and_ask(&outbox);
+    assert_eq!(told.iter().map(|(_, events)| events).sum::<u64>() + untold, outbox.dropped_events());
+}
+
+/// What it is told once it has caught up.
+fn drain_and_ask(outbox: &Outbox) -> u64 {
+    let gaps = String::from_utf8_lossy(&drain(outbox)).matches("gap").count();
+    assert!(gaps <= 1, "{gaps} notices waited at once");
+    match outbox.take_notice() {
+        Some(Notice::Lost(lost)) => lost.iter().map(|(_, events)| events).sum(),
+        _ => 0,
+    }
 }
 
 #[actix::test]
 async fn a_body_that_catches_up_wakes_the_line_to_say_so() {
-    tokio::time::pause();
+    time::pause();
     let outbox = outbox(1, WireName::Sse, &Metrics::new());
     let mut line = Line::new(Arc::clone(&outbox), None, Duration::from_secs(10));
     let told = actix::spawn(async move { patiently(line.next()).await });
@@ -210,7 +256,7 @@ async fn a_body_that_catches_up_wakes_the_line_to_say_so() {
     drain(&outbox);
     let signal = told.await.expect("a line");
     assert_eq!(caught_up.elapsed(), Duration::ZERO);
-    assert!(matches!(signal, Some(Signal::Notice(Notice::CaughtUp(ref lost))) if *lost == [(target(), 1)]), "{signal:?}");
+    assert!(matches!(signal, Some(Signal::Notice(Notice::Lost(ref lost))) if *lost == [(target(), 1)]), "{signal:?}");
 }
 
 #[derive(Default)]

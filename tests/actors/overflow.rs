@@ -12,6 +12,7 @@ use callboard::{
         group::{Group, GroupOptions},
         line::Line,
         messages::{AddMember, Feed, RemoveMember},
+        outbox::Notice,
     },
     config::Overflow,
     metrics::{DropReason, Metrics},
@@ -19,7 +20,7 @@ use callboard::{
 };
 use futures_util::StreamExt;
 
-use super::support::{Peer, deliver, delivered, dropped, id, outbox, publication, room, tcp_pair};
+use super::support::{Peer, deliver, delivered, drain, dropped, id, outbox, publication, room, tcp_pair};
 
 const CAPACITIES: [usize; 5] = [1, 16, 64, 256, 1024];
 const POLICIES: [(Overflow, DropReason); 4] = [
@@ -110,5 +111,24 @@ async fn published_times_members_is_delivered_plus_dropped_for_every_bound_and_p
             let reason = if capacity == 1 && overflow != Overflow::Disconnect { DropReason::DropNewest } else { reason };
             check(capacity, overflow, reason).await;
         }
+    }
+}
+
+#[actix::test]
+async fn an_overload_of_a_room_is_told_once_to_who_is_behind_and_cuts_nobody() {
+    for (overflow, _) in POLICIES {
+        let hosted = Hosted::new(overflow);
+        let behind = outbox(256, WireName::WebSocket, &hosted.metrics);
+        let order =
+            AddMember { connection: id(1), encoding: Encoding::WebSocket, outbox: Arc::clone(&behind), greeting: None, answer: None };
+        hosted.group.send(order).await.expect("a group");
+        hosted.publish("it waits").await;
+        for _ in 0..1000 {
+            hosted.feed.miss(2);
+            hosted.group.send(RemoveMember { connection: id(NOBODY), farewell: None, unsaid: None }).await.expect("a group");
+        }
+        assert_eq!(behind.take_notice(), None, "{overflow:?}");
+        drain(&behind);
+        assert_eq!(behind.take_notice(), Some(Notice::Lost(vec![(room("r").into(), 2000)])), "{overflow:?}");
     }
 }

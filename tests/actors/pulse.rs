@@ -44,6 +44,26 @@ async fn a_silent_stream_gets_a_comment_each_fifteen_seconds() {
     assert_eq!(outbox.take_notice(), None, "nobody expects a stream's client to answer");
 }
 
+/// A thousand who came within a tenth of a second are not all served in one turn of the thread.
+#[actix::test]
+async fn those_who_came_one_after_the_other_are_served_one_after_the_other() {
+    let heartbeat = Heartbeat { bytes: KEEP_ALIVE, every: Duration::from_secs(15), answer_within: None };
+    let (first, pulse) = watched(heartbeat).await;
+    let second = outbox(16, WireName::Sse, &Metrics::new());
+    pulse.send(Watch { outbox: Arc::clone(&second), heartbeat }).await.expect("a pulse");
+    pass(Duration::from_millis(20)).await;
+    let third = outbox(16, WireName::Sse, &Metrics::new());
+    pulse.send(Watch { outbox: Arc::clone(&third), heartbeat }).await.expect("a pulse");
+    let mut served = Vec::new();
+    while served.len() < 3 {
+        pass(Duration::from_millis(1)).await;
+        let due = [&first, &second, &third].into_iter().enumerate().filter(|(_, outbox)| !drain(outbox).is_empty());
+        served.push(due.map(|(number, _)| number).collect::<Vec<_>>());
+        served.retain(|together| !together.is_empty());
+    }
+    assert_eq!(served, [[0], [1], [2]]);
+}
+
 #[actix::test]
 async fn who_answers_each_ping_stays() {
     let (outbox, _pulse) = watched(pings()).await;

@@ -2,7 +2,7 @@
 
 use callboard::{
     actors::messages::{BrokerError, Publish, Published},
-    protocol::{ConnectionId, dialect::Dialect},
+    protocol::{ConnectionId, Target, dialect::Dialect},
 };
 use futures_util::future;
 
@@ -22,6 +22,7 @@ macro_rules! on_every_broker {
 on_every_broker! {
     an_event_published_after_the_answer_comes_down
     ten_thousand_events_of_several_publishers_come_down_once_and_in_order
+    what_is_published_without_waiting_keeps_its_order
     nothing_comes_after_the_last_worker_has_left
     a_room_is_fed_by_each_of_its_channels_once
     users_have_events_of_their_own
@@ -89,6 +90,23 @@ async fn ten_thousand_events_of_several_publishers_come_down_once_and_in_order(f
     assert_eq!(listener.so_far(), []);
     assert_eq!(listener.missed(), 0);
     assert_eq!(bus.metric(r#"callboard_events_published_total{source="callboard:room:{room}"}"#), 10_001, "and the fence");
+}
+
+/// As a batch does, and a client that publishes faster than it is answered.
+async fn what_is_published_without_waiting_keeps_its_order(fixture: Fixture) {
+    let bus = start(fixture).await;
+    let mut listener = bus.join(room("r")).await;
+    let sent = (0..1000).map(|number| bus.bridge.send(publish(room("r"), number)));
+    for answer in future::join_all(sent.collect::<Vec<_>>()).await {
+        answer.unwrap().unwrap();
+    }
+    for number in 0..1000 {
+        assert_eq!(listener.next_event().await, pair("e", &number.to_string()));
+    }
+}
+
+fn publish(target: Target, number: u32) -> Publish {
+    Publish { targets: [target].into_iter().collect(), event: event("e", &number.to_string()), except: Vec::new(), idempotency_key: None }
 }
 
 async fn nothing_comes_after_the_last_worker_has_left(fixture: Fixture) {

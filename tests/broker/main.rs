@@ -2,6 +2,7 @@
 
 mod contract;
 mod gossip;
+mod model;
 mod positions;
 mod redis_access;
 mod redis_faults;

@@ -143,3 +143,41 @@ async fn all_nodes_number_alike_also_those_that_come_late_lag_or_lose_and_each_e
         run(seed).await;
     }
 }
+
+/// Two nodes begin at about the same time, and the later one is the faster at writing. The other's Redis user may not write
+/// for a while.
+#[actix::test]
+async fn what_a_slow_node_had_numbered_before_a_faster_one_began_is_kept_in_its_place() {
+    let redis = Redis::start(&[]).await;
+    let _: () = redis.ask(&["ACL", "SETUSER", "slow", "on", ">secret", "~*", "&*", "+@all", "-xadd"]).await;
+    let slow = Bus::on_url(&format!("redis://slow:secret@127.0.0.1:{}", redis.port), setup("0000000a", 65_536));
+    let mut first = slow.join(room(ROOMS[0])).await;
+    let mut connection = redis.connect().await;
+    let mut publish = async |number: u64| {
+        let payload = format!(r#"{{"event":"n","data":{number}}}"#);
+        redis::cmd("PUBLISH").arg(format!("callboard:room:{}", ROOMS[0])).arg(payload).query_async::<()>(&mut connection).await.unwrap();
+    };
+    for number in 0..3 {
+        publish(number).await;
+    }
+    let mut positions = Vec::new();
+    for _ in 0..3 {
+        positions.push(first.next().await.point.expect("a number").position.to_string());
+    }
+    let fast = Bus::on_url(&redis.url(), setup("0000000b", 65_536));
+    let mut second = fast.join(room(ROOMS[0])).await;
+    for number in 3..6 {
+        publish(number).await;
+        let (here, there) = (first.next().await.point.map(|point| point.position), second.next().await.point.map(|point| point.position));
+        assert_eq!(here, there);
+        positions.push(here.expect("a number").to_string());
+    }
+    eventually("the faster one has written", async || kept(&redis, ROOMS[0]).await == positions[3..]).await;
+    let _: () = redis.ask(&["ACL", "SETUSER", "slow", "+xadd"]).await;
+    eventually("all is kept, in its order", async || kept(&redis, ROOMS[0]).await == positions).await;
+    assert_eq!(slow.metric(r#"callboard_history_writes_total{outcome="lost"}"#), 0);
+    let record: Vec<String> = redis.ask(&["HMGET", &format!("callboard:recording:{{{}}}", ROOMS[0]), "start", "trimmed"]).await;
+    let start: Position = record[0].parse().unwrap();
+    assert!(start < positions[0].parse().unwrap(), "and known to be whole since before it: {record:?}");
+    assert_eq!(record[1], "0-0");
+}

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use crate::{
-    load::{check_under_load, node, open},
+    load::{check_under_load, node, node_trusting, open},
     support::{
-        cluster::{Cluster, cli},
+        cluster::{AUTHORITY, Cluster, cli},
         eventually,
         sse::{Block, Stream},
     },
@@ -105,4 +105,40 @@ fn a_slot_that_moves_takes_its_rooms_along() {
             cluster.migrate(cluster.slot(&format!("callboard:room:{room}")), 1, 2);
         }
     });
+}
+
+/// All that a hub does on a cluster, over TLS and with the rights that the manual names and no others: it listens and publishes
+/// on every shard, keeps and replays, follows a hand-over and a slot that moves.
+#[test]
+fn a_cluster_over_tls_is_served_by_the_user_of_the_manual() {
+    let cluster = Cluster::start_secured();
+    let hubs = [(); 2].map(|()| node_trusting(&cluster.url(), AUTHORITY));
+    for (home, room) in rooms(&cluster, "kept").iter().enumerate() {
+        let mut streams = hubs.each_ref().map(|hub| open(hub, room));
+        let channel = format!("callboard:room:{room}");
+        cluster.publisher((home + 1) % 3).publish(&channel, r#"{"data":"plain"}"#);
+        let first = streams.each_mut().map(|stream| stream.next().expect("an event"));
+        assert_eq!(cluster.publisher(home).command(&["SPUBLISH", &channel, r#"{"data":"sharded"}"#]), ":2");
+        hubs[0].publish(&format!(r#"{{"room":"{room}","data":"http"}}"#));
+        let rest = streams.each_mut().map(|stream| read(stream, 2));
+        assert_eq!((&first[0], &rest[0]), (&first[1], &rest[1]));
+        assert_eq!(data(&rest[0]), [r#""sharded""#, r#""http""#]);
+        let last = first[0].id.as_deref().expect("an id");
+        let mut resumed = Stream::request(hubs[1].address, "GET", &format!("/sse?room={room}"), &[("Last-Event-ID", last)], b"");
+        assert_eq!(read(&mut resumed, 2), rest[0]);
+        let kept = || hubs[0].get(&format!("/api/rooms/{room}")).json()["history"]["length"] == 3;
+        eventually("it is kept", || kept().then_some(()));
+    }
+    let [kept, plain] = [rooms(&cluster, "kept").remove(1), rooms(&cluster, "plain").remove(1)];
+    check_under_load(&hubs, [&kept, &plain], || cluster.fail_over(1));
+    let moving = [rooms(&cluster, "kept").remove(2), rooms(&cluster, "plain").remove(2)];
+    check_under_load(&hubs, moving.each_ref().map(String::as_str), || {
+        for room in &moving {
+            cluster.migrate(cluster.slot(&format!("callboard:room:{room}")), 2, 0);
+        }
+    });
+    for hub in &hubs {
+        assert!(!hub.process.log().contains("Redis refuses"), "{}", hub.process.log());
+        assert_eq!(hub.metric(r#"callboard_history_writes_total{outcome="failed"}"#), 0.0);
+    }
 }

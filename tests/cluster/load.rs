@@ -24,6 +24,11 @@ pub fn node(url: &str) -> Hub {
     Setup::new(ROOMS).variable("REDIS_URL", url).start()
 }
 
+/// Where Redis has a certificate of its own authority.
+pub fn node_trusting(url: &str, authority: &str) -> Hub {
+    Setup::new(ROOMS).variable("REDIS_URL", url).variable("CALLBOARD_BROKER__TLS_CA", authority).start()
+}
+
 pub fn open(hub: &Hub, room: &str) -> Stream {
     Stream::open(hub.address, &format!("/sse?room={room}"))
 }

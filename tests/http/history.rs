@@ -54,16 +54,12 @@ fn id(block: &Block) -> String {
     block.id.clone().expect("an id")
 }
 
-/// The notice, however many events come before it.
-fn gap(stream: &mut Stream) -> (Vec<String>, serde_json::Value) {
-    let mut before = Vec::new();
-    loop {
-        let block = stream.next().expect("an event");
-        if block.event == "callboard:gap" {
-            return (before, serde_json::from_str(&block.data).expect("JSON"));
-        }
-        before.push(block.data);
-    }
+/// The notice, which comes first: the events behind it show ids that are past the hole, and who is cut off before it was told would
+/// never hear of it. Then so many events.
+fn gap(stream: &mut Stream, count: usize) -> (serde_json::Value, Vec<String>) {
+    let block = stream.next().expect("a notice");
+    assert_eq!((&*block.event, &block.id), ("callboard:gap", &None));
+    (serde_json::from_str(&block.data).expect("JSON"), numbers(stream, count))
 }
 
 #[test]
@@ -122,8 +118,8 @@ fn an_id_that_is_none_of_ours_brings_all_that_is_kept_and_says_so() {
         for unknown in ["5", "1764000000000-4", "garbage %00", &forged] {
             let mut resumed = resume(&hub, "room=kept", unknown);
             assert_eq!(resumed.head.status, 200);
-            let (before, notice) = gap(&mut resumed);
-            assert_eq!(before, ["1", "2", "3"], "{unknown}");
+            let (notice, kept) = gap(&mut resumed, 3);
+            assert_eq!(kept, ["1", "2", "3"], "{unknown}");
             assert_eq!(notice, json!({ "rooms": ["kept"], "reason": "unknown_position" }));
         }
     }
@@ -138,8 +134,8 @@ fn what_was_trimmed_is_named_and_the_last_ten_are_replayed() {
         publish(&hub, "kept", 4..=11);
         assert_eq!(numbers(&mut resume(&hub, "room=kept", &first), 10), ["2", "3", "4", "5", "6", "7", "8", "9", "10", "11"]);
         publish(&hub, "kept", [12]);
-        let (before, notice) = gap(&mut resume(&hub, "room=kept", &first));
-        assert_eq!(before, ["3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]);
+        let (notice, kept) = gap(&mut resume(&hub, "room=kept", &first), 10);
+        assert_eq!(kept, ["3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]);
         assert_eq!(notice, json!({ "rooms": ["kept"], "reason": "history_trimmed" }));
         eventually("the history has its size", || (hub.get("/api/rooms/kept").json()["history"]["length"] == 10).then_some(()));
     }
@@ -151,8 +147,8 @@ fn rooms_without_history_are_named_in_one_notice() {
         let mut stream = Stream::open(hub.address, "/sse?room=kept&room=a&room=b");
         publish(&hub, "kept", [1]);
         let last = id(&stream.next().expect("an event"));
-        let (before, notice) = gap(&mut resume(&hub, "room=kept&room=a&room=b", &last));
-        assert_eq!((before, notice), (Vec::new(), json!({ "rooms": ["a", "b"], "reason": "no_history" })));
+        let (notice, _) = gap(&mut resume(&hub, "room=kept&room=a&room=b", &last), 0);
+        assert_eq!(notice, json!({ "rooms": ["a", "b"], "reason": "no_history" }));
     }
 }
 
@@ -177,6 +173,36 @@ fn a_web_socket_resumes_each_room_by_itself_also_from_its_join() {
             let missed: Vec<i64> = expected.iter().map(|_| socket.expect("event")["data"].as_i64().expect("a number")).collect();
             assert_eq!(missed, expected);
         }
+    }
+}
+
+#[test]
+fn a_web_socket_is_answered_then_told_of_the_gap_then_sent_what_is_kept() {
+    for House { hub, redis: _redis } in houses() {
+        let mut first = Socket::open(hub.address, "/ws?room=kept");
+        first.expect("welcome");
+        first.expect("joined");
+        publish(&hub, "kept", 1..=3);
+        (0..3).for_each(|_| _ = first.expect("event"));
+        let mut socket = Socket::open(hub.address, "/ws?room=");
+        socket.expect("welcome");
+        socket.send(r#"{"type":"join","room":"kept","ref":1,"since":"unknown"}"#);
+        let said: Vec<serde_json::Value> = (0..5).map(|_| socket.next()["type"].clone()).collect();
+        assert_eq!(said, ["joined", "gap", "event", "event", "event"]);
+    }
+}
+
+#[test]
+fn all_rooms_that_an_id_does_not_cover_are_named_in_one_notice_before_any_event() {
+    for House { hub, redis: _redis } in houses() {
+        let rooms = "room=kept-a&room=kept-b&room=kept-c";
+        let mut stream = Stream::open(hub.address, &format!("/sse?{rooms}"));
+        ["kept-a", "kept-b", "kept-c"].iter().for_each(|room| publish(&hub, room, 1..=2));
+        numbers(&mut stream, 6);
+        let (notice, _) = gap(&mut resume(&hub, rooms, "unknown"), 6);
+        let mut named: Vec<&str> = notice["rooms"].as_array().expect("rooms").iter().filter_map(|room| room.as_str()).collect();
+        named.sort_unstable();
+        assert_eq!((named, &notice["reason"]), (vec!["kept-a", "kept-b", "kept-c"], &json!("unknown_position")));
     }
 }
 
@@ -248,8 +274,8 @@ fn a_hole_that_nobody_recorded_is_told_of() {
     one.process.wait();
     Publisher::connect(redis.port).publish("callboard:room:kept", r#"{"data":3}"#);
     let two = node(&redis);
-    let (before, notice) = gap(&mut resume(&two, "room=kept", &first));
-    assert_eq!(before, ["2"]);
+    let (notice, kept) = gap(&mut resume(&two, "room=kept", &first), 1);
+    assert_eq!(kept, ["2"]);
     assert_eq!(notice, json!({ "rooms": ["kept"], "reason": "history_trimmed" }));
 }
 
@@ -322,13 +348,13 @@ fn a_rule_that_changes_gives_rooms_a_history_another_size_and_none_and_drops_nob
         missed.sort();
         assert_eq!(missed, ["2", "3", "4", "5"], "one id covers both rooms");
         reload(&hub, &rule(2));
-        let (before, notice) = gap(&mut resume(&hub, "room=a", &first));
-        assert_eq!((before, notice["reason"].as_str()), (vec!["3".to_owned(), "4".to_owned()], Some("history_trimmed")));
+        let (notice, kept) = gap(&mut resume(&hub, "room=a", &first), 2);
+        assert_eq!((kept, notice["reason"].as_str()), (vec!["3".to_owned(), "4".to_owned()], Some("history_trimmed")));
         reload(&hub, "");
         publish(&hub, "a", [6]);
         let last = stream.next().expect("an event");
         assert_eq!((last.data.as_str(), last.id), ("6", None));
-        assert_eq!(gap(&mut resume(&hub, "room=a", &first)).1["reason"], "no_history");
+        assert_eq!(gap(&mut resume(&hub, "room=a", &first), 0).0["reason"], "no_history");
     }
 }
 

@@ -7,6 +7,7 @@ mod drain;
 mod flood;
 mod history;
 mod limits;
+mod lost_keys;
 mod operations;
 mod outage;
 mod presence;

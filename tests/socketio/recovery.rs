@@ -85,6 +85,32 @@ fn a_name_recovers_nothing_in_another_namespace_or_with_a_forged_offset() {
     }
 }
 
+/// A page subscribes room by room, and its line may break in between: what it then shows must not have forgotten the others.
+#[test]
+fn who_is_cut_off_before_it_is_in_all_its_rooms_again_keeps_its_place_in_each() {
+    let hub = Hub::start(&[]);
+    let mut page = engine(&hub);
+    connect(&mut page, r#"{"since":null}"#);
+    page.send(r#"42["subscribe","demo-a","demo-b"]"#);
+    (0..2).for_each(|_| _ = event(&mut page));
+    hub.publish(r#"{"room":"demo-b","event":"n","data":1}"#);
+    let mut since = event(&mut page)[2].clone();
+    drop(page);
+    for number in 2..=4 {
+        hub.publish(&format!(r#"{{"room":"demo-b","event":"n","data":{number}}}"#));
+        let mut page = engine(&hub);
+        connect(&mut page, &serde_json::json!({ "since": since }).to_string());
+        page.send(r#"42["subscribe","demo-a"]"#);
+        since = event(&mut page)[2].clone();
+    }
+    let mut page = engine(&hub);
+    connect(&mut page, &serde_json::json!({ "since": since }).to_string());
+    page.send(r#"42["subscribe","demo-a","demo-b"]"#);
+    let said: Vec<_> = (0..5).map(|_| event(&mut page)).collect();
+    let missed: Vec<_> = said.iter().filter(|event| event[0] == "n").map(|event| event[1].clone()).collect();
+    assert_eq!(missed, [2, 3, 4], "{said:?}");
+}
+
 #[test]
 fn nobody_finds_an_argument_more_who_did_not_ask_for_it() {
     let hub = Hub::start(&[]);

@@ -12,10 +12,18 @@ const NODE_TIMEOUT: &str = "1000";
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
 
+/// What signed its certificate, where it has one.
+pub const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/security/tls/ca.pem");
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/security/tls/first.pem");
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/security/tls/first.key.pem");
+const MANUAL: &str = include_str!("../../docs/operations/redis.md");
+
 pub struct Cluster {
     /// The primaries, then a replica of each. `None` where one was killed.
     nodes: Vec<Option<Process>>,
     pub ports: Vec<u16>,
+    /// Where it speaks TLS, among its nodes too, and takes the user of the manual.
+    secured: Option<Vec<u16>>,
 }
 
 /// One command, in redis-cli's words; follows redirections where `-c` is among them.
@@ -28,23 +36,31 @@ pub fn cli(port: u16, words: &[&str]) -> String {
 
 impl Cluster {
     pub fn start() -> Self {
-        (0..5).find_map(|_| Self::try_start()).expect("twelve free ports in five attempts")
+        (0..5).find_map(|_| Self::try_start(false)).expect("free ports in five attempts")
     }
 
-    fn try_start() -> Option<Self> {
+    /// With TLS and the users of the manual. Its tests go in by plain ports, as the administrator.
+    pub fn start_secured() -> Self {
+        (0..5).find_map(|_| Self::try_start(true)).expect("free ports in five attempts")
+    }
+
+    fn try_start(is_secured: bool) -> Option<Self> {
         // Held together, so that none is given twice.
-        let listeners: Vec<_> = (0..4 * PRIMARIES).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let listeners: Vec<_> = (0..6 * PRIMARIES).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
         let all: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect();
         drop(listeners);
-        let (ports, buses) = all.split_at(2 * PRIMARIES);
-        let mut nodes: Vec<_> = ports.iter().zip(buses).map(|(port, bus)| start_node(*port, *bus)).collect();
+        let (ports, rest) = all.split_at(2 * PRIMARIES);
+        let (buses, secured) = rest.split_at(2 * PRIMARIES);
+        let secured = is_secured.then(|| secured.to_vec());
+        let start = |node: usize| start_node(ports[node], buses[node], secured.as_ref().map(|secured| secured[node]));
+        let mut nodes: Vec<_> = (0..ports.len()).map(start).collect();
         let are_up = nodes.iter_mut().zip(ports).all(|(node, port)| {
             eventually("a node answers", || match node.is_running() {
                 false => Some(false),
                 true => (cli(*port, &["PING"]) == "PONG").then_some(true),
             })
         });
-        let cluster = Self { nodes: nodes.into_iter().map(Some).collect(), ports: ports.to_vec() };
+        let cluster = Self { nodes: nodes.into_iter().map(Some).collect(), ports: ports.to_vec(), secured };
         are_up.then(|| {
             cluster.join(buses);
             cluster
@@ -59,7 +75,8 @@ impl Cluster {
                 assert_eq!(cli(*port, &["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]), "OK");
             }
         }
-        for (port, bus) in self.ports.iter().zip(buses).skip(1) {
+        self.let_in();
+        for (port, bus) in self.secured.as_ref().unwrap_or(&self.ports).iter().zip(buses).skip(1) {
             assert_eq!(cli(self.ports[0], &["CLUSTER", "MEET", "127.0.0.1", &port.to_string(), &bus.to_string()]), "OK");
         }
         for port in &self.ports {
@@ -82,9 +99,21 @@ impl Cluster {
         }
     }
 
+    /// Makes the user of the manual on each node, in its words.
+    fn let_in(&self) {
+        let recipe = MANUAL.lines().filter(|line| line.starts_with("ACL SETUSER callboard "));
+        for line in recipe.filter(|_| self.secured.is_some()) {
+            let words: Vec<_> = line.split(' ').collect();
+            self.ports.iter().for_each(|port| assert_eq!(cli(*port, &words), "OK", "{line}"));
+        }
+    }
+
     pub fn url(&self) -> String {
-        let seeds: Vec<_> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        format!("redis-cluster://{}", seeds.join(","))
+        let seeds = |ports: &[u16]| ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
+        match &self.secured {
+            None => format!("redis-cluster://{}", seeds(&self.ports)),
+            Some(secured) => format!("rediss-cluster://callboard:choose-a-password@{}", seeds(secured)),
+        }
     }
 
     pub fn id(&self, node: usize) -> String {
@@ -134,7 +163,7 @@ impl Cluster {
             if keys.is_empty() {
                 break;
             }
-            let port = self.ports[to].to_string();
+            let port = self.secured.as_ref().unwrap_or(&self.ports)[to].to_string();
             let moved = cli(self.ports[from], &[&["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"], keys.as_slice()].concat());
             assert!(moved == "OK" || moved == "NOKEY", "{moved}");
         }
@@ -143,11 +172,15 @@ impl Cluster {
     }
 }
 
-fn start_node(port: u16, bus: u16) -> Process {
+fn start_node(port: u16, bus: u16, secured: Option<u16>) -> Process {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.args(["--cluster-enabled", "yes", "--cluster-port", &bus.to_string(), "--cluster-node-timeout", NODE_TIMEOUT]);
     command.args(["--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0"]);
+    if let Some(secured) = secured {
+        command.args(["--tls-port", &secured.to_string(), "--tls-cluster", "yes", "--tls-replication", "yes", "--tls-auth-clients", "no"]);
+        command.args(["--tls-cert-file", CERTIFICATE, "--tls-key-file", KEY, "--tls-ca-cert-file", AUTHORITY]);
+    }
     command.current_dir(unique_dir("cluster-node"));
     Process::spawn(command)
 }

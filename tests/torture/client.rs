@@ -2,7 +2,7 @@
 //! page does.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
     ops::Range,
@@ -50,11 +50,6 @@ impl Plan {
     pub fn new(client: usize, rooms: Vec<Room>) -> Self {
         Self { wire: Wire::of(client), rooms, home: client, roams: true, remembers: true, pause: 20..200, reads: true }
     }
-
-    /// Whether the wire has a way to ask for what was missed.
-    pub fn can_resume(&self) -> bool {
-        matches!(self.wire, Wire::WebSocket | Wire::Sse)
-    }
 }
 
 pub struct Client {
@@ -67,8 +62,10 @@ pub struct Client {
 #[derive(Default)]
 struct Ids {
     of_rooms: HashMap<Room, String>,
-    /// SSE: one covers all rooms.
+    /// Of the other wires: one covers all rooms.
     last: Option<String>,
+    /// Rooms to which it could come back, if it remembered.
+    shown: HashSet<Room>,
 }
 
 /// What all clients of a crowd share.
@@ -76,6 +73,8 @@ pub struct Shared {
     pub board: Arc<Board>,
     /// Entries in all records: what stands still is settled.
     pub entries: AtomicU64,
+    /// Of the crowd's thread: without one, nothing that has come is read.
+    pub turns: AtomicU64,
     /// How many may shake hands at once.
     pub openings: Semaphore,
 }
@@ -143,13 +142,17 @@ impl Client {
         self.ids.lock().expect("the ids").of_rooms.get(&room).cloned()
     }
 
+    pub fn last_id(&self) -> Option<String> {
+        self.ids.lock().expect("the ids").last.clone()
+    }
+
     async fn open(&self, address: SocketAddr, decoder: &mut Decoder, items: &mut Vec<Item>) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         if !self.plan.reads {
             socket.set_recv_buffer_size(SMALL_BUFFER)?;
         }
         let mut stream = socket.connect(address).await?;
-        let last_id = self.ids.lock().expect("the ids").last.clone();
+        let last_id = self.last_id();
         stream.write_all(self.plan.wire.handshake(&self.plan.rooms, last_id.as_deref()).as_bytes()).await?;
         let mut head = Vec::new();
         loop {
@@ -176,6 +179,7 @@ impl Client {
             for item in items.drain(..) {
                 match item {
                     Item::Answer(bytes) => stream.write_all(&bytes).await?,
+                    Item::Greeted => stream.write_all(&self.plan.wire.connect(&self.last_id().unwrap_or_default())).await?,
                     Item::Connected => stream.write_all(&self.plan.wire.joins(&self.plan.rooms, |_| None)).await?,
                     item => self.take(item, &mut joined, shared)?,
                 }
@@ -210,18 +214,34 @@ impl Client {
                 return Err(io::Error::other("goodbye"));
             }
             Item::Refused(why) => return Err(io::Error::other(why)),
-            Item::Answer(_) | Item::Connected => {}
+            Item::Greeted | Item::Answer(_) | Item::Connected => {}
         }
         Ok(())
     }
 
     fn remember(&self, room: Room, id: Option<String>) {
-        if let Some(id) = id.filter(|_| self.plan.remembers) {
-            let mut ids = self.ids.lock().expect("the ids");
-            match self.plan.wire {
-                Wire::Sse => ids.last = Some(id),
-                _ => drop(ids.of_rooms.insert(room, id)),
-            }
+        let Some(id) = id else { return };
+        let mut ids = self.ids.lock().expect("the ids");
+        match self.plan.wire {
+            Wire::WebSocket => _ = ids.shown.insert(room),
+            _ => ids.shown.extend(&self.plan.rooms),
         }
+        match self.plan.wire {
+            _ if !self.plan.remembers => {}
+            Wire::WebSocket => drop(ids.of_rooms.insert(room, id)),
+            _ => ids.last = Some(id),
+        }
+    }
+
+    /// How often it was accepted, beyond the first time.
+    pub fn returns(&self) -> usize {
+        let record = self.record.lock().expect("the record");
+        record.0.iter().filter(|(_, entry)| matches!(entry, Entry::Opened(_))).count().saturating_sub(1)
+    }
+
+    /// Whether it has been shown what to come back with. Before that it has nothing to resume from, and must not be harmed.
+    pub fn is_settled(&self) -> bool {
+        let ids = self.ids.lock().expect("the ids");
+        self.plan.rooms.iter().all(|room| !room.keeps() || ids.shown.contains(room))
     }
 }

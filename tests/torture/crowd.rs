@@ -16,13 +16,19 @@ use tokio::{
 
 use crate::{
     client::{Board, Client, Plan, Shared},
-    ledger::{Entry, Published, Tally, Terms},
+    ledger::{Entry, Published, Reason, Record, Tally, Terms},
 };
 
 /// Nothing takes so long unless it never comes: the machine may be busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(90);
-/// When nothing has come to anybody for so long, nothing will.
-const QUIET: Duration = Duration::from_secs(4);
+/// When nothing has come to anybody in so many turns of the thread that reads, nothing will. A turn takes at least 50 ms, and more
+/// where the machine is busy.
+const QUIET: u64 = 80;
+/// As `QUIET`, where all that is due can be counted.
+const LONG_QUIET: u64 = 400;
+const TURN: Duration = Duration::from_millis(50);
+/// As the configuration has it by default: `mailbox.room` and `mailbox.connection`.
+const WAITING: usize = 4_096 + 256;
 /// Hands shaken at once: below any listener's backlog.
 const POLITE: usize = 64;
 /// As many as like.
@@ -30,6 +36,8 @@ pub const RUDE: usize = 100_000;
 
 pub struct Crowd {
     pub clients: Vec<Arc<Client>>,
+    /// What may wait for a client in the hub's mailboxes.
+    pub waiting: usize,
     shared: Arc<Shared>,
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
@@ -50,8 +58,14 @@ impl Crowd {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || drop(runtime.block_on(stopped)));
-        let shared = Arc::new(Shared { board: Arc::clone(board), entries: AtomicU64::new(0), openings: Semaphore::new(openings) });
-        let mut crowd = Self { clients: Vec::new(), shared, handle, stop: Some(stop), thread: Some(thread) };
+        let shared = Arc::new(Shared {
+            board: Arc::clone(board),
+            entries: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            openings: Semaphore::new(openings),
+        });
+        handle.spawn(take_turns(Arc::clone(&shared)));
+        let mut crowd = Self { clients: Vec::new(), waiting: WAITING, shared, handle, stop: Some(stop), thread: Some(thread) };
         crowd.add(plans.into_iter().map(Client::new));
         crowd
     }
@@ -73,18 +87,49 @@ impl Crowd {
         patiently("all clients listen", || self.listening() == self.clients.len());
     }
 
-    /// Waits until everybody has what is due, or nothing comes any more.
-    pub fn settle(&self, published: &Published) {
-        self.settle_when(QUIET, || self.has_all(published));
+    /// Waits until everybody has been shown from where he can resume: a publisher must be at work.
+    pub fn wait_until_all_can_resume(&self) {
+        patiently("all clients have ids", || self.clients.iter().all(|client| client.is_settled()));
     }
 
-    fn settle_when(&self, patience: Duration, is_complete: impl Fn() -> bool) {
+    /// How many have seen a conversation end.
+    pub fn bereft(&self) -> usize {
+        let has_ended = |record: &Record| record.0.iter().any(|(_, entry)| matches!(entry, Entry::Ended(_)));
+        self.clients.iter().filter(|client| has_ended(&client.record.lock().expect("the record"))).count()
+    }
+
+    /// How often each was told since then that the broker was lost.
+    pub fn notices_since(&self, then: Instant) -> Vec<usize> {
+        let of_client = |client: &Arc<Client>| {
+            let record = client.record.lock().expect("the record");
+            let since = record.0.iter().rev().take_while(|(at, _)| *at >= then);
+            since.filter(|(_, entry)| matches!(entry, Entry::Gap(_, Reason::BrokerLost))).count()
+        };
+        self.clients.iter().map(of_client).collect()
+    }
+
+    /// Waits until everybody has the last event of each room, and has been told of what is missing; or until nothing comes any
+    /// more.
+    pub fn settle(&self, published: &Published) {
+        self.settle_when(QUIET, || self.add_up(published, true, false).is_complete());
+    }
+
+    /// As `settle`, where the number of deliveries is known.
+    pub fn settle_at(&self, due: usize) {
+        self.settle_when(LONG_QUIET, || self.received() >= due);
+    }
+
+    fn settle_when(&self, quiet: u64, is_complete: impl Fn() -> bool) {
         let began = Instant::now();
-        let mut quiet = (Instant::now(), self.entries());
-        while began.elapsed() < PATIENCE * 2 && !is_complete() {
-            if self.entries() != quiet.1 {
-                quiet = (Instant::now(), self.entries());
-            } else if quiet.0.elapsed() > patience && self.listening() == self.clients.len() {
+        let turns = || self.shared.turns.load(Ordering::Relaxed);
+        let (mut seen, mut since) = (None, turns());
+        while began.elapsed() < PATIENCE * 2 {
+            let entries = Some(self.entries());
+            if seen != entries {
+                (seen, since) = (entries, turns());
+            } else if is_complete() {
+                break;
+            } else if self.listening() == self.clients.len() && turns() - since > quiet {
                 return;
             }
             thread::sleep(Duration::from_millis(200));
@@ -93,22 +138,12 @@ impl Crowd {
         thread::sleep(Duration::from_millis(500));
     }
 
-    /// As `settle`, where the number of deliveries is known.
-    pub fn settle_at(&self, due: usize) {
-        self.settle_when(PATIENCE / 4, || self.received() >= due);
-    }
-
     fn received(&self) -> usize {
         let events = |client: &Arc<Client>| {
             let record = client.record.lock().expect("the record");
             record.0.iter().filter(|(_, entry)| matches!(entry, Entry::Event(..))).count()
         };
         self.clients.iter().map(events).sum()
-    }
-
-    fn has_all(&self, published: &Published) -> bool {
-        let tally = self.add_up(published, true, false);
-        tally.due == tally.received
     }
 
     pub fn entries(&self) -> u64 {
@@ -125,7 +160,7 @@ impl Crowd {
         for client in self.clients.iter().filter(|client| client.plan.reads) {
             let record = client.record.lock().expect("the record");
             for room in &client.plan.rooms {
-                let terms = Terms { resumes: client.plan.can_resume() && room.keeps(), heeds_gaps };
+                let terms = Terms { resumes: room.keeps(), heeds_gaps, waiting: self.waiting };
                 let page = record.check(*room, published, &terms);
                 if is_told && page.faults() > 0 {
                     eprintln!("{:?} at node {} in {}: {page}\n{}", client.plan.wire, client.plan.home, room.name(), record.story(*room));
@@ -138,11 +173,7 @@ impl Crowd {
 
     /// How often each client was accepted, beyond the first time.
     pub fn returns(&self) -> usize {
-        let openings = |client: &Arc<Client>| {
-            let record = client.record.lock().expect("the record");
-            record.0.iter().filter(|(_, entry)| matches!(entry, Entry::Opened(_))).count().saturating_sub(1)
-        };
-        self.clients.iter().map(openings).sum()
+        self.clients.iter().map(|client| client.returns()).sum()
     }
 }
 
@@ -152,6 +183,13 @@ impl Drop for Crowd {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+async fn take_turns(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(TURN).await;
+        shared.turns.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::{
     fs,
-    path::PathBuf,
-    sync::{Arc, RwLock},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -13,6 +17,7 @@ use crate::{
     crowd::patiently,
     ledger::Room,
     load::Door,
+    stopwatch::{Reading, Stopwatch},
     support::{
         hub::{Hub, Setup},
         publisher::Publisher,
@@ -26,27 +31,33 @@ pub fn rooms(size: u32) -> String {
     format!("[[room]]\nmatch = \"kept-*\"\nhistory = {{ size = {size}, ttl = \"10m\" }}\n[[room]]\nmatch = \"*\"\n")
 }
 
-/// A Redis that keeps its data in a directory and so comes back with it.
+/// A Redis.
 pub struct Store {
     redis: Option<Redis>,
     pub port: u16,
-    directory: PathBuf,
+    /// Where it keeps its data, with which it comes back.
+    directory: Option<PathBuf>,
 }
 
 impl Store {
+    /// One that need not come back. It writes nothing: how long a disk takes is nobody's business here.
     pub fn start() -> Self {
-        let directory = unique_dir("store");
+        Self::start_in(None)
+    }
+
+    /// One that can be killed and started again.
+    pub fn start_lasting() -> Self {
+        Self::start_in(Some(unique_dir("store")))
+    }
+
+    fn start_in(directory: Option<PathBuf>) -> Self {
         for _ in 0..5 {
-            let port = crate::support::free_port();
-            if let Some(redis) = Redis::try_start(port, &Self::arguments(&directory)) {
+            let port = lasting_port();
+            if let Some(redis) = Redis::try_start(port, &arguments(directory.as_deref())) {
                 return Self { redis: Some(redis), port, directory };
             }
         }
         panic!("no free port in five attempts");
-    }
-
-    fn arguments(directory: &std::path::Path) -> [&str; 4] {
-        ["--dir", directory.to_str().expect("UTF-8"), "--appendonly", "yes"]
     }
 
     /// `kill -9`.
@@ -54,8 +65,14 @@ impl Store {
         drop(self.redis.take());
     }
 
+    /// Waits until it answers, with its data.
     pub fn restart(&mut self) {
-        self.redis = Some(Redis::start_at(self.port, &Self::arguments(&self.directory)));
+        self.redis = Some(Redis::start_at(self.port, &arguments(self.directory.as_deref())));
+        patiently("Redis has its data", || self.command(&["PING"]) == "+PONG");
+    }
+
+    pub fn process(&self) -> Option<u32> {
+        self.redis.as_ref().map(|redis| redis.process.pid())
     }
 
     pub fn signal(&self, name: &str) {
@@ -75,11 +92,35 @@ impl Store {
     }
 }
 
+/// A killed process loses nothing that it has written, synced to the disk or not.
+fn arguments(directory: Option<&Path>) -> Vec<&str> {
+    match directory {
+        Some(path) => vec!["--dir", path.to_str().expect("UTF-8"), "--appendonly", "yes", "--appendfsync", "no"],
+        None => Vec::new(),
+    }
+}
+
+/// A port that can be had again after its owner was killed. One of those that the kernel gives away might be taken meanwhile, even
+/// by a node that tries to connect to it.
+pub fn lasting_port() -> u16 {
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 18_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other processes begin elsewhere.
+    let offset = (std::process::id() * 97 % u32::from(COUNT)) as u16;
+    loop {
+        let port = FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Drop for Store {
     fn drop(&mut self) {
         self.kill();
         // What is left behind is below the build's own directory.
-        let _ = fs::remove_dir_all(&self.directory);
+        self.directory.iter().for_each(|directory| drop(fs::remove_dir_all(directory)));
     }
 }
 
@@ -113,8 +154,20 @@ impl Fleet {
         self.hubs[place] = Some(hub);
     }
 
-    pub fn metric(&self, name: &str) -> f64 {
-        self.hubs.iter().flatten().map(|hub| hub.metric(name)).sum()
+    /// Of all nodes, and of all lines of this name, whatever their labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let of_hub = |hub: &Hub| sum(&hub.get("/metrics").text(), name);
+        self.hubs.iter().flatten().map(of_hub).sum()
+    }
+
+    /// How often each node has subscribed anew.
+    pub fn reconnects(&self) -> Vec<u64> {
+        let of_hub = |hub: &Hub| sum(&hub.get("/metrics").text(), "callboard_broker_reconnects_total");
+        self.hubs.iter().flatten().map(of_hub).collect()
+    }
+
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.hubs.iter().flatten().map(|hub| hub.process.pid())
     }
 
     pub fn is_ready(&self) -> bool {
@@ -125,17 +178,25 @@ impl Fleet {
         patiently("all nodes are ready", || self.is_ready());
     }
 
-    pub fn wait_until_unready(&self) -> Duration {
-        let began = Instant::now();
+    pub fn wait_until_unready(&self) -> Reading {
+        let watch = Stopwatch::start(self.processes());
         patiently("all nodes say that they are not ready", || self.hubs.iter().flatten().all(|hub| hub.get("/readyz").status == 503));
-        began.elapsed()
+        watch.read()
     }
 
-    /// Waits until Redis holds what the nodes have to write of this room.
-    pub fn wait_until_kept(&self, room: Room, length: usize) {
-        let path = format!("/api/rooms/{}", room.name());
-        patiently("the history is written", || self.hub(0).get(&path).json()["history"]["length"] == length);
+    /// Waits until the last of so many events is written to the history of this room.
+    pub fn wait_until_kept(&self, store: &Store, room: Room, last: usize) {
+        let script = "return cjson.encode(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1))";
+        let key = format!("callboard:history:{{{}}}", room.name());
+        let newest = || Publisher::connect(store.port).command_lines(&["EVAL", script, "1", &key], 2).remove(1);
+        patiently("the history is written", || newest().contains(&format!("~{}:{last}~", room.0)));
     }
+}
+
+/// Of all lines of /metrics that begin so.
+pub fn sum(metrics: &str, name: &str) -> u64 {
+    let of_name = metrics.lines().filter(|line| line.starts_with(name));
+    of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
 }
 
 pub fn pause(milliseconds: u64) {

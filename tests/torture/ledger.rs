@@ -93,10 +93,13 @@ impl Published {
 /// How a record is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// A client that comes back asks for what it missed. Where it can't, it knows itself that it was away.
+    /// A client that comes back asks for what it missed. In a room without history it knows itself that it was away.
     pub resumes: bool,
     /// What was told of as a gap is not lost silently. A twin does not heed it.
     pub heeds_gaps: bool,
+    /// So many events before the hole its notice may come, if it tells of an overflow: what waited in mailboxes was not lost, and
+    /// follows the notice.
+    pub waiting: usize,
 }
 
 /// How many deliveries were due, and what became of them.
@@ -106,18 +109,25 @@ pub struct Tally {
     pub received: u64,
     /// Missing, and the client was told.
     pub told: u64,
-    /// Missing, while a client was away that has no way to resume.
+    /// Missing, while a client was away from a room that has no way to resume.
     pub away: u64,
     /// Missing, and nobody said so.
     pub silent: u64,
     pub doubled: u64,
     pub disordered: u64,
     pub notices: u64,
+    /// Clients that have not got the last event of a room of theirs.
+    pub unfinished: u64,
 }
 
 impl Tally {
     pub fn faults(&self) -> u64 {
         self.silent + self.doubled + self.disordered
+    }
+
+    /// Nothing more can come that matters.
+    pub fn is_complete(&self) -> bool {
+        self.unfinished == 0 && self.silent == 0
     }
 
     pub fn lost(&self) -> u64 {
@@ -135,6 +145,7 @@ impl AddAssign for Tally {
         self.doubled += other.doubled;
         self.disordered += other.disordered;
         self.notices += other.notices;
+        self.unfinished += other.unfinished;
     }
 }
 
@@ -154,9 +165,6 @@ impl fmt::Display for Tally {
 
 /// How long after the event behind a hole its notice may come.
 const NOTICE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long before it the notice of an overflow may come: what waits in the room's mailbox was not lost, and follows the notice.
-const EARLY_NOTICE: Duration = Duration::from_secs(2);
 
 /// What one client saw of one room.
 struct Page<'a> {
@@ -219,9 +227,10 @@ impl Page<'_> {
         self.events.sort_by_key(|(place, _, number)| (*number, *place));
         let is_again = |pair: &&[(usize, Instant, u32)]| pair[1].2 == pair[0].2 && self.is_comparable(pair[0].0, pair[1].0);
         tally.doubled = self.events.windows(2).filter(is_again).count() as u64;
-        let mut next = 0;
+        let (mut next, mut last) = (0, None);
         for number in numbers {
             tally.due += 1;
+            last = Some(number);
             while self.events.get(next).is_some_and(|(_, _, known)| *known < number) {
                 next += 1;
             }
@@ -230,11 +239,12 @@ impl Page<'_> {
             }
             let before = next.checked_sub(1).map(|before| self.events[before]);
             match self.events.get(next) {
-                after if self.was_told(before.map(|(place, at, _)| (place, at)), after.map(|(_, at, _)| *at)) => tally.told += 1,
+                after if self.was_told(before.map(|(place, ..)| place), after.map(|(_, at, _)| *at)) => tally.told += 1,
                 after if self.was_away(before.map_or(0, |(place, _, _)| place), after.map(|(place, _, _)| *place)) => tally.away += 1,
                 _ => tally.silent += 1,
             }
         }
+        tally.unfinished = u64::from(last > self.events.last().map(|(_, _, number)| *number));
         tally
     }
 
@@ -243,13 +253,13 @@ impl Page<'_> {
         self.terms.resumes || !self.openings.iter().any(|place| (before..after).contains(place))
     }
 
-    fn was_told(&self, before: Option<(usize, Instant)>, after: Option<Instant>) -> bool {
+    fn was_told(&self, before: Option<usize>, after: Option<Instant>) -> bool {
         let in_time = |at: Instant| after.is_none_or(|after| at <= after + NOTICE_PATIENCE);
-        let is_behind = |place: usize, at: Instant, reason: Reason| match before {
-            Some((before, heard)) => place >= before || (reason == Reason::Overflow && at + EARLY_NOTICE >= heard),
+        let is_behind = |place: usize, reason: Reason| match before {
+            Some(before) => place + if reason == Reason::Overflow { self.terms.waiting } else { 0 } >= before,
             None => true,
         };
-        self.terms.heeds_gaps && self.gaps.iter().any(|(place, at, reason)| is_behind(*place, *at, *reason) && in_time(*at))
+        self.terms.heeds_gaps && self.gaps.iter().any(|(place, at, reason)| is_behind(*place, *reason) && in_time(*at))
     }
 
     fn was_away(&self, before: usize, after: Option<usize>) -> bool {

@@ -35,11 +35,13 @@ pub struct Load {
     pub padding: usize,
     /// The number before the first.
     pub base: u32,
+    /// A broker that does not answer for so long is given up, and asked anew.
+    pub patience: Duration,
 }
 
 impl Load {
     pub fn new(doors: &[Door], rooms: &[Room], rate: u32) -> Self {
-        Self { doors: doors.to_vec(), rooms: rooms.to_vec(), rate, count: usize::MAX, padding: 40, base: 0 }
+        Self { doors: doors.to_vec(), rooms: rooms.to_vec(), rate, count: usize::MAX, padding: 40, base: 0, patience: PATIENCE }
     }
 
     pub fn start(self) -> Publisher {
@@ -51,21 +53,22 @@ impl Load {
     fn run(self, stop: &AtomicBool) -> Published {
         const TICK: Duration = Duration::from_millis(10);
         const MOST_AT_ONCE: usize = 500;
-        let mut lines: Vec<Line> = self.doors.iter().map(|door| Line { door: *door, stream: None }).collect();
+        let mut lines: Vec<Line> = self.doors.iter().map(|door| Line { door: *door, patience: self.patience, stream: None }).collect();
         let mut books: Vec<(Room, Vec<bool>)> = self.rooms.iter().map(|room| (*room, Vec::new())).collect();
-        let (mut sent, mut last) = (0, Instant::now());
+        let (mut sent, mut last, mut credit) = (0, Instant::now(), 0.0);
         while sent < self.count && !stop.load(Ordering::Relaxed) {
             // What an outage kept from being published is not made up for.
-            let due = match self.rate {
-                0 => MOST_AT_ONCE,
-                rate => (last.elapsed().min(TICK * 5).as_secs_f64() * f64::from(rate)) as usize,
-            };
+            let now = Instant::now();
+            credit = (credit + now.duration_since(last).as_secs_f64() * f64::from(self.rate))
+                .min((TICK * 5).as_secs_f64() * f64::from(self.rate));
+            last = now;
+            let due = if self.rate == 0 { MOST_AT_ONCE } else { credit as usize };
             let batch = due.min(self.count - sent).min(MOST_AT_ONCE);
             if batch == 0 {
                 thread::sleep(TICK);
                 continue;
             }
-            last = Instant::now();
+            credit -= batch as f64;
             // What one door took is published; a door that is shut costs its own readers, not the order of the others'.
             let events: Vec<(usize, String)> = (sent..sent + batch).map(|event| self.event(event)).collect();
             let payloads: Vec<_> = events.iter().map(|(room, data)| (self.rooms[*room], data.as_str())).collect();
@@ -102,6 +105,10 @@ impl Publisher {
         self.wait()
     }
 
+    pub fn is_done(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits until it has published all it was to.
     pub fn wait(self) -> Published {
         self.thread.join().expect("the publisher")
@@ -110,13 +117,12 @@ impl Publisher {
 
 struct Line {
     door: Door,
+    patience: Duration,
     stream: Option<BufReader<TcpStream>>,
 }
 
-/// A broker that is stopped takes this long to be given up.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// A hub is asked where none is to fail.
-const HTTP_PATIENCE: Duration = Duration::from_secs(60);
+/// Where nothing is to fail.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Line {
     /// Publishes all at once; how many were taken, from the first on. What comes behind may have been taken or not.
@@ -132,9 +138,9 @@ impl Line {
     }
 
     fn try_publish(&mut self, events: &[(Room, &str)], taken: &mut usize) -> io::Result<()> {
-        let (address, patience) = match self.door {
-            Door::Redis(port) => (([127, 0, 0, 1], port).into(), PATIENCE),
-            Door::Http(address) => (address, HTTP_PATIENCE),
+        let (patience, address) = match self.door {
+            Door::Redis(port) => (self.patience, ([127, 0, 0, 1], port).into()),
+            Door::Http(address) => (self.patience, address),
         };
         if self.stream.is_none() {
             let stream = TcpStream::connect_timeout(&address, patience)?;

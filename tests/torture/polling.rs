@@ -50,7 +50,8 @@ pub async fn visit(client: &Client, (place, address): (usize, SocketAddr), share
     let open = line.ask("GET", path, "").await?;
     let sid = open.split(r#""sid":""#).nth(1).and_then(|rest| rest.split('"').next()).ok_or_else(|| io::Error::other(open.clone()))?;
     let path = format!("{path}&sid={sid}");
-    line.ask("POST", &path, "40").await?;
+    let connect = Wire::Polling.connect(&client.last_id().unwrap_or_default());
+    line.ask("POST", &path, str::from_utf8(&connect).expect("text")).await?;
     client.note(shared, Entry::Opened(place));
     let mut joined = 0;
     loop {

@@ -1,6 +1,8 @@
 //! What a scenario is given, and what it hands back.
 
-use crate::ledger::Tally;
+use std::time::Duration;
+
+use crate::{ledger::Tally, stopwatch::Reading};
 
 pub struct Scenario {
     pub name: &'static str,
@@ -39,6 +41,12 @@ impl Report {
         if !holds {
             self.faults.push(format!("it does not hold that {what}"));
         }
+    }
+
+    /// What must be so within the time that the contract names.
+    pub fn promise(&mut self, what: &str, after: Reading, limit: Duration) {
+        self.figure(format!("{what} after {after}"));
+        self.claim(&format!("{what} within {} s: {after}", limit.as_secs_f64()), after.is_within(limit));
     }
 
     /// Nothing lost silently, doubled or out of order.

@@ -32,6 +32,8 @@ pub enum Item {
         room: Room,
         id: Option<String>,
     },
+    /// Socket.IO: the session is open, and its namespace may be connected.
+    Greeted,
     /// Bytes that the wire wants to be answered with.
     Answer(Vec<u8>),
     /// Socket.IO: the namespace is connected, rooms may be joined.
@@ -51,13 +53,28 @@ fn read_mark(text: &str) -> Option<(Room, u32)> {
     Some((Room(room.parse().ok()?), number.parse().ok()?))
 }
 
+/// How many of fifty clients speak it.
+const fn share(wire: Wire) -> usize {
+    let (mut client, mut count) = (0, 0);
+    while client < 50 {
+        if Wire::of(client) as u8 == wire as u8 {
+            count += 1;
+        }
+        client += 1;
+    }
+    count
+}
+
+const _: () = assert!(share(Wire::WebSocket) == 25 && share(Wire::Sse) == 20 && share(Wire::SocketIo) == 4 && share(Wire::Polling) == 1);
+
 impl Wire {
-    /// The mix of a crowd: half WebSocket, 40 % SSE, 8 % Socket.IO over WebSocket, 2 % over polling.
-    pub fn of(client: usize) -> Self {
-        match client % 50 {
+    /// The mix of a crowd: half WebSocket, 40 % SSE, 8 % Socket.IO over WebSocket, 2 % over polling; and of its parts, whether
+    /// they are told apart by node or by room.
+    pub const fn of(client: usize) -> Self {
+        match client * 13 % 50 {
             0 => Self::Polling,
             1..=4 => Self::SocketIo,
-            number if number % 2 == 1 || number < 10 => Self::WebSocket,
+            5..=29 => Self::WebSocket,
             _ => Self::Sse,
         }
     }
@@ -91,6 +108,12 @@ impl Wire {
             Self::SocketIo => frame(TEXT, subscribe(rooms).as_bytes()),
             Self::Polling => subscribe(rooms).into_bytes(),
         }
+    }
+
+    /// Socket.IO: connects the namespace, and asks for ids; with one, for what was missed.
+    pub fn connect(self, since: &str) -> Vec<u8> {
+        let packet = format!(r#"40{{"since":"{since}"}}"#);
+        if self == Self::SocketIo { frame(TEXT, packet.as_bytes()) } else { packet.into_bytes() }
     }
 }
 
@@ -233,17 +256,18 @@ pub fn packet(text: &str) -> Option<Item> {
     match text.get(..2) {
         _ if text == "2" => Some(Item::Answer(b"3".to_vec())),
         _ if text == "1" => Some(Item::Goodbye("closed".into())),
-        _ if text.starts_with('0') => Some(Item::Answer(b"40".to_vec())),
+        _ if text.starts_with('0') => Some(Item::Greeted),
         Some("40") => Some(Item::Connected),
         Some("41") => Some(Item::Goodbye("disconnect".into())),
         Some("42") => {
             if let Some((room, number)) = text.starts_with(r#"42["e""#).then(|| read_mark(text)).flatten() {
-                return Some(Item::Event { room, number, id: None });
+                // ["e","data","id"], or null for an id.
+                return Some(Item::Event { room, number, id: text.split('"').nth(5).map(str::to_owned) });
             }
             let event: Value = serde_json::from_str(&text[2..]).expect("JSON");
             match event[0].as_str()? {
                 "callboard:gap" => Some(gap(&event[1])),
-                "joined" => Some(Item::Joined { room: Room::from_name(event[1].as_str()?)?, id: None }),
+                "joined" => Some(Item::Joined { room: Room::from_name(event[1].as_str()?)?, id: event[2].as_str().map(str::to_owned) }),
                 "callboard:error" => Some(Item::Refused(text.to_owned())),
                 _ => None,
             }

@@ -30,7 +30,7 @@ impl Outbox {
     pub fn take_notice(&self) -> Option<Notice> {
         let mut state = self.lock();
         if state.phase == Phase::Open
-            && let Some(reply) = state.rare.as_mut().and_then(|rare| rare.told.pop_front())
+            && let Some(reply) = state.next_told()
         {
             return Some(Notice::Told(reply));
         }
@@ -39,7 +39,7 @@ impl Outbox {
                 state.phase = Phase::Closing { reason, told: true };
                 Some(Notice::Closing(reason))
             }
-            Phase::Open if state.queue.is_empty() && state.has_lost() => Some(Notice::CaughtUp(state.take_lost())),
+            Phase::Open if state.is_loss_due() => Some(Notice::Lost(state.take_lost())),
             _ => None,
         }
     }
@@ -71,10 +71,10 @@ impl Outbox {
         let mut state = self.lock();
         if let Some((chunk, events)) = state.queue.take_chunk() {
             state.note_progress();
-            let caught_up = state.queue.is_empty() && state.has_lost();
+            let is_loss_due = state.is_loss_due();
             drop(state);
             self.metrics.delivered(self.wire).inc_by(events);
-            if caught_up {
+            if is_loss_due {
                 self.owner.wake();
             }
             return Poll::Ready(Some(chunk));
@@ -112,13 +112,12 @@ impl Outbox {
         }
         let (units, events) = state.queue.take_units(POLL_BYTES, POLL_PACKETS);
         state.note_progress();
-        let is_drained = state.queue.is_empty();
-        let (is_caught_up, is_over) = (is_drained && state.has_lost(), is_drained && state.phase == Phase::Finishing);
+        let (is_loss_due, is_over) = (state.is_loss_due(), state.queue.is_empty() && state.phase == Phase::Finishing);
         drop(state);
         self.metrics.delivered(self.wire).inc_by(events);
         if is_over {
             self.end();
-        } else if is_caught_up {
+        } else if is_loss_due {
             self.owner.wake();
         }
         Poll::Ready(Some(units))

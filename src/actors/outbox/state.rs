@@ -1,15 +1,18 @@
 //! What an outbox holds under its lock.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::super::{
     queue::{Entry, Queue},
     socket::Socket,
 };
 use crate::protocol::{CloseReason, Reply, Target};
+
+/// A client that loses events and never catches up is told at most so often.
+const LOSS_TOLD: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -31,12 +34,16 @@ pub(super) struct State {
 pub(super) struct Rare {
     /// Events given up since the client was last told.
     pub(super) lost: Vec<(Target, u64)>,
+    /// When the first of them was.
+    pub(super) lost_since: Option<Instant>,
     /// Events given up since the connection began.
     pub(super) dropped: u64,
     /// Events, and their bytes, that may wait beyond the bound because they are a replay; taken back once all has left.
     pub(super) allowance: (usize, usize),
     /// What the connection has yet to say to the client.
-    pub(super) told: VecDeque<Reply>,
+    pub(super) told: VecDeque<(Reply, Option<oneshot::Sender<()>>)>,
+    /// Of what it is saying.
+    pub(super) unsaid: Option<oneshot::Sender<()>>,
     /// Keys of the last events that had several addressees.
     pub(super) taken_keys: VecDeque<u64>,
 }
@@ -76,7 +83,11 @@ impl State {
     }
 
     pub(super) fn enqueue(&mut self, entry: Entry) {
-        self.queue.push(entry);
+        self.enqueue_by(entry, Queue::push);
+    }
+
+    pub(super) fn enqueue_by(&mut self, entry: Entry, place: fn(&mut Queue, Entry)) {
+        place(&mut self.queue, entry);
         self.waiting_since.get_or_insert_with(Instant::now);
     }
 
@@ -99,6 +110,23 @@ impl State {
         }
     }
 
+    /// The connection looks for the next thing to say, so it has said the last.
+    pub(super) fn next_told(&mut self) -> Option<Reply> {
+        let rare = self.rare.as_mut()?;
+        rare.unsaid = None;
+        let (reply, unsaid) = rare.told.pop_front()?;
+        rare.unsaid = unsaid;
+        Some(reply)
+    }
+
+    /// Nothing of it will be said.
+    pub(super) fn forget_told(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.told.clear();
+            rare.unsaid = None;
+        }
+    }
+
     pub(super) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -111,13 +139,24 @@ impl State {
         self.rare.as_ref().is_some_and(|rare| !rare.lost.is_empty())
     }
 
+    /// Whether the client is to hear now what it lost. Who is always behind hears of it while it reads: what moved since took the
+    /// last notice along.
+    pub(super) fn is_loss_due(&self) -> bool {
+        let is_time = |since: Instant| since.elapsed() >= LOSS_TOLD && self.waiting_since.is_some_and(|moved| moved > since);
+        self.has_lost() && (self.queue.is_empty() || self.rare.as_ref().and_then(|rare| rare.lost_since).is_some_and(is_time))
+    }
+
     pub(super) fn take_lost(&mut self) -> Vec<(Target, u64)> {
         self.rare.as_mut().map(|rare| std::mem::take(&mut rare.lost)).unwrap_or_default()
     }
 
     pub(super) fn note_lost(&mut self, target: Option<&Target>, events: u64) {
         let Some(target) = target else { return };
-        let lost = &mut self.rare().lost;
+        let rare = self.rare();
+        if rare.lost.is_empty() {
+            rare.lost_since = Some(Instant::now());
+        }
+        let lost = &mut rare.lost;
         match lost.iter_mut().find(|(known, _)| known == target) {
             Some((_, count)) => *count += events,
             None => lost.push((target.clone(), events)),

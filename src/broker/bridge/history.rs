@@ -33,7 +33,7 @@ use crate::{
     },
     config::History,
     protocol::{
-        ConnectionId, Publication, RoomName, Target,
+        ConnectionId, Position, Publication, RoomName, Target,
         dialect::Emit,
         resume::{ResumeKey, RoomHash},
     },
@@ -41,9 +41,6 @@ use crate::{
 
 /// How often a node says, room by room, how far it has recorded, where no publication does.
 const REPORT: Duration = Duration::from_secs(5);
-/// A node that has begun to number a room holds its writes back for so long: the older entries of a slower node would be
-/// refused behind them. Shorter than what a reader waits for proof, so that who comes back meanwhile hears no gap.
-const GRACE: Duration = Duration::from_millis(300);
 /// Rooms without members that go on recording. Past it the longest deserted are let go before their time.
 const DESERTED: usize = 10_000;
 
@@ -54,9 +51,10 @@ pub(super) struct HistoryDesk {
     pub key: ResumeKey,
     pub claims: Claims,
     company: Company,
-    tickets: u64,
-    /// Rooms that begin to count with a marker to come.
+    /// Rooms that begin to count with the next marker.
     asked: Vec<Target>,
+    /// Rooms that have begun before the link was up, and since when they miss something.
+    to_catch_up: Vec<(Target, Position)>,
     /// Rooms with history, as other nodes name them.
     rooms: HashMap<RoomHash, Target, RandomState>,
     /// Rooms that have something to write or to report.
@@ -88,8 +86,8 @@ impl HistoryDesk {
             key,
             claims: Claims::default(),
             company: Company::default(),
-            tickets: 0,
             asked: Vec::new(),
+            to_catch_up: Vec::new(),
             rooms: HashMap::default(),
             to_write: VecDeque::new(),
             writing: 0,
@@ -165,45 +163,47 @@ impl HistoryDesk {
 
     pub fn lose(&mut self) {
         self.asked.clear();
+        self.to_catch_up.clear();
         self.restoring = None;
         self.company.lose();
     }
 }
 
 impl RedisBridge {
-    /// Asks for the marker from which on a subscribed room can be counted.
+    /// Asks for a marker from which on a subscribed room can be counted; any that comes first will do.
     pub(super) fn ask_for_marker(&mut self, target: &Target) {
         let Some(route) = self.routes.get_mut(target) else { return };
         let is_served = matches!(route.outcome(), Some(Ok(())));
         let Some(recording) = route.recording.as_mut().filter(|recording| is_served && recording.is_idle()) else { return };
         let Some(link) = &mut self.link else { return };
-        self.desk.tickets += 1;
-        recording.ask(self.desk.tickets);
+        recording.ask();
         self.desk.asked.push(target.clone());
-        link.mark(self.desk.tickets, vec![recording.room]);
+        link.mark(vec![recording.room]);
     }
 
     /// A marker moved the time: rooms that waited for one begin to count.
-    fn begin_asked(&mut self, ticket: Option<u64>, ctx: &mut Context<Self>) {
-        let held_until = (self.desk.archive.is_some() && !self.desk.company.is_alone()).then(|| Instant::now() + GRACE);
+    fn begin_asked(&mut self, ctx: &mut Context<Self>) {
         for target in std::mem::take(&mut self.desk.asked) {
             let Some(route) = self.routes.get_mut(&target) else { continue };
             let Some(recording) = &mut route.recording else { continue };
-            match recording.begin(&self.desk.timeline, ticket, held_until) {
-                None if recording.is_waiting() => self.desk.asked.push(target),
+            match recording.begin(&self.desk.timeline) {
                 None => {}
                 Some(Begun::Clean) => {
                     let held = recording.release();
                     self.desk.queue(&target, recording);
                     route.fan_out_late(held, &self.parts.metrics);
-                    route.settle();
                 }
                 Some(Begun::After(position)) => {
                     self.desk.queue(&target, recording);
-                    route.settle();
-                    self.catch_up(target, position, ctx);
+                    self.desk.to_catch_up.push((target.clone(), position));
                 }
             }
+            if self.is_up {
+                route.settle();
+            }
+        }
+        if self.is_up {
+            self.catch_up_all(ctx);
         }
     }
 
@@ -231,14 +231,14 @@ impl RedisBridge {
 impl Handler<Marker> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, Marker { ms, ticket, wanted, is_foreign }: Marker, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Marker { ms, wanted, is_foreign }: Marker, ctx: &mut Context<Self>) {
         self.desk.company.see(ms, is_foreign);
         let moves = self.desk.timeline.see(ms);
-        if moves && !self.desk.asked.is_empty() {
-            self.begin_asked(ticket, ctx);
-        } else if let (false, Some(ticket), Some(link)) = (moves, ticket, &mut self.link) {
+        if moves {
+            self.begin_asked(ctx);
+        } else if let (false, false, Some(link)) = (is_foreign, self.desk.asked.is_empty(), &mut self.link) {
             // Redis' clock was set back and could not be kept in step: the next may be later.
-            link.mark(ticket, Vec::new());
+            link.mark(Vec::new());
         }
         for room in wanted {
             if let Some(target) = self.desk.rooms.get(&room).cloned() {

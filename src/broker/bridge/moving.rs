@@ -75,7 +75,7 @@ impl RedisBridge {
         route.ask_again();
         // The answer to what is being written finds nobody here; it is written again there, where it is known already.
         if let Some(journal) = route.recording.as_mut().and_then(|recording| recording.journal.as_mut()) {
-            journal.conclude(false);
+            journal.conclude(None);
         }
         if let Some(recording) = &mut route.recording {
             recording.is_queued = false;

@@ -25,6 +25,8 @@ use crate::{
 
 const RECORD: &str = include_str!("record.lua");
 const READ: &str = include_str!("read.lua");
+/// Answers the id under which a key was claimed before, if it was. Redis 6.2 takes no `SET … NX GET`.
+const CLAIM: &str = "local id = redis.call('GET', KEYS[1]) if not id then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end return id";
 /// How long an idempotency key is honoured, in milliseconds.
 const CLAIM_MS: u64 = 5 * 60 * 1000;
 
@@ -96,13 +98,14 @@ impl Archive for RedisArchive {
         let (key, mut command) = self.script(RECORD, &batch.room);
         let ttl = u64::try_from(batch.ttl.as_millis()).unwrap_or(u64::MAX / 2);
         command.arg(batch.size).arg(ttl).arg(batch.since.to_string()).arg(batch.until.to_string());
+        command.arg(batch.written.to_string()).arg(&*batch.birth);
         for entry in &batch.entries {
             command.arg(entry.position.to_string()).arg(&*entry.channel).arg(entry.index).arg(&entry.payload[..]);
         }
-        let answer = self.ask::<(u64, u64, u64)>(key, command);
+        let answer = self.ask::<(u64, u64, u64, String, String)>(key, command);
         Box::pin(async move {
-            let (added, duplicates, lost) = answer.await?;
-            Ok(Written { added, duplicates, lost })
+            let (added, duplicates, lost, birth, since) = answer.await?;
+            Ok(Written { added, duplicates, lost, birth: birth.into(), since: since.parse().unwrap_or_default() })
         })
     }
 
@@ -131,9 +134,9 @@ impl Archive for RedisArchive {
     }
 
     fn claim(&self, key: &str, id: &str) -> LocalBoxFuture<'static, Result<Option<Box<str>>, BrokerError>> {
-        let mut command = redis::cmd("SET");
+        let mut command = redis::cmd("EVAL");
         let key = self.claim_key(key);
-        command.arg(&key).arg(id).arg("NX").arg("GET").arg("PX").arg(CLAIM_MS);
+        command.arg(CLAIM).arg(1).arg(&key).arg(id).arg(CLAIM_MS);
         let answer = self.ask::<Option<String>>(key, command);
         Box::pin(async move { Ok(answer.await?.map(String::into_boxed_str)) })
     }
@@ -149,17 +152,17 @@ impl Archive for RedisArchive {
 }
 
 type StreamEntry = (String, HashMap<String, Vec<u8>>);
-/// `start`, `until`, `trimmed`, `top`, the stream's last id, and the entries, newest first.
-type Answer = (String, String, String, String, String, Vec<StreamEntry>);
+/// `start`, `until`, `trimmed`, `top`, `birth`, the stream's last id, and the entries, newest first.
+type Answer = (String, String, String, String, String, String, Vec<StreamEntry>);
 
-fn stored((start, until, trimmed, top, last, entries): Answer) -> Stored {
+fn stored((start, until, trimmed, top, birth, last, entries): Answer) -> Stored {
     let recorded = start.parse().ok().zip(until.parse().ok());
     let (top, last) = (top.parse().unwrap_or_default(), last.parse::<Position>().unwrap_or_default());
     let trimmed: Position = trimmed.parse().unwrap_or_default();
     // What the record knows of is not there: evicted, or lost in a failover.
     let trimmed = if last < top { trimmed.max(top) } else { trimmed };
     // An entry that is none of ours leaves a hole where it stands.
-    let mut coverage = Coverage { recorded, trimmed };
+    let mut coverage = Coverage { recorded, trimmed, birth: birth.into() };
     let mut read = Vec::with_capacity(entries.len());
     for (id, fields) in entries.into_iter().rev() {
         let position = id.parse().unwrap_or_default();

@@ -2,19 +2,24 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, TlsCertificates, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, ProtocolVersion, RedisError, TlsCertificates, aio::MultiplexedConnection};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    listen::{Ear, Sink},
+    listen::{Ear, Native, Sink},
     orders::is_forbidden,
 };
 use crate::config::{BrokerUrl, Sentinel};
 
 /// For connecting, and for each answer. A stopped Redis accepts connections and answers nothing.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Commands that may wait for a connection to take them, in the crate's own queue. What waits is bounded where it is begun
+/// (`mailbox.bridge`, and the histories' own bounds), so this one must never be full: who finds it full waits outside, and is
+/// overtaken by who comes when there is a place again.
+const COMMANDS_WAITING: usize = 1 << 26;
 
 /// Why an address can't even be tried.
 #[derive(Debug, Error)]
@@ -91,6 +96,14 @@ where
     Ok(timeout(PATIENCE, asked).await.map_err(|_| LinkError::Silent)??)
 }
 
+/// How every connection for commands is made.
+pub(super) fn options() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE))
+        .set_pipeline_buffer_size(COMMANDS_WAITING)
+}
+
 /// One listening and one command connection.
 pub(super) struct Connections {
     pub sink: Sink,
@@ -98,6 +111,23 @@ pub(super) struct Connections {
     pub commands: MultiplexedConnection,
     /// Where the markers of the clock come.
     pub clock_channel: Arc<str>,
+}
+
+impl Connections {
+    /// `native`: on a primary of a cluster.
+    pub async fn open(client: Client, native: Option<Native>, clock_channel: Arc<str>) -> Result<Self, LinkError> {
+        // In a flood, answers on the listening connection come behind all that Redis still holds for us. The clock knows when it
+        // is dead.
+        let (tell, pushes) = mpsc::unbounded_channel();
+        let place = client.get_connection_info().clone();
+        let settings = place.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let listening = Client::open(place.set_redis_settings(settings))?;
+        let connection =
+            answer(listening.get_multiplexed_async_connection_with_config(&options().set_response_timeout(None).set_push_sender(tell)))
+                .await?;
+        let commands = answer(client.get_multiplexed_async_connection_with_config(&options())).await?;
+        Ok(Self { sink: Sink::new(connection, native.clone()), ear: Ear::new(pushes, native), commands, clock_channel })
+    }
 }
 
 /// Knows the way in. It exists only for an address that can work; a Redis that is not there yet is no error.
@@ -129,12 +159,7 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self, prefix: &str) -> Result<Connections, LinkError> {
-        let client = self.client().await?;
-        let (sink, stream) = answer(client.get_async_pubsub()).await?.split();
-        let options = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-        let commands = answer(client.get_multiplexed_async_connection_with_config(&options)).await?;
-        let clock_channel = format!("{prefix}:clock").into();
-        Ok(Connections { sink: Sink::One(sink), ear: Ear::One(stream), commands, clock_channel })
+        Connections::open(self.client().await?, None, format!("{prefix}:clock").into()).await
     }
 
     async fn client(&self) -> Result<Client, LinkError> {

@@ -1,14 +1,17 @@
 //! What is to be subscribed and unsubscribed, and telling Redis so.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
 use futures_util::future;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+use tokio::time::Instant;
 
 use super::{cluster::is_passing, listen::Sink};
 use crate::protocol::resume::RoomHash;
 
+/// How often refused channels are logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Channels in one command.
 pub(super) const CHANNELS_PER_COMMAND: usize = 512;
 
@@ -16,8 +19,8 @@ pub(super) const CHANNELS_PER_COMMAND: usize = 512;
 pub(super) enum Wish {
     Subscribe(Vec<Arc<str>>),
     Unsubscribe(Vec<Arc<str>>),
-    /// A marker of the clock: the ticket, and the rooms that others should report on.
-    Mark(u64, Vec<RoomHash>),
+    /// A marker of the clock, and the rooms that others should report on.
+    Mark(Vec<RoomHash>),
 }
 
 /// What Redis is still to be told. A channel is in at most one of the two: the last wish counts, so a channel that is left and
@@ -61,10 +64,9 @@ fn take(channels: &mut HashSet<Arc<str>, RandomState>) -> Vec<Arc<str>> {
     channels.extract_if(|_| true).take(CHANNELS_PER_COMMAND).collect()
 }
 
-/// What came of orders.
+/// What came of orders, beside what is confirmed: that is heard among the messages.
 #[derive(Default)]
 pub(super) struct Carried {
-    pub confirmed: Vec<Arc<str>>,
     pub refused: Vec<(Arc<str>, RedisError)>,
     /// Their slot is no longer here, or not served for now.
     pub astray: Vec<Arc<str>>,
@@ -72,14 +74,13 @@ pub(super) struct Carried {
 
 impl Carried {
     pub fn extend(&mut self, more: Self) {
-        self.confirmed.extend(more.confirmed);
         self.refused.extend(more.refused);
         self.astray.extend(more.astray);
     }
 
     fn note(&mut self, channel: Arc<str>, answer: Result<(), RedisError>) -> Result<(), RedisError> {
         match answer {
-            Ok(()) => self.confirmed.push(channel),
+            Ok(()) => {}
             Err(error) if is_forbidden(&error) => self.refused.push((channel, error)),
             Err(error) if is_passing(&error) => self.astray.push(channel),
             Err(error) => return Err(error),
@@ -104,7 +105,7 @@ pub(super) async fn carry(mut sink: Sink, order: Order) -> Result<Carried, Redis
         Order::Subscribe(channels) => channels,
     };
     match sink.subscribe_all(&channels).await {
-        Some(Ok(())) => carried.confirmed = channels,
+        Some(Ok(())) => {}
         Some(Err(error)) if !is_forbidden(&error) => return Err(error),
         Some(Err(_)) | None => {
             let answers = future::join_all(channels.iter().map(|channel| {
@@ -117,6 +118,16 @@ pub(super) async fn carry(mut sink: Sink, order: Order) -> Result<Carried, Redis
         }
     }
     Ok(carried)
+}
+
+pub(super) fn log_refusal(channel: &str, count: usize, error: &RedisError, logged: &mut Option<Instant>) {
+    if logged.is_none_or(|then| then.elapsed() >= LOG_INTERVAL) {
+        *logged = Some(Instant::now());
+        log::warn!(
+            "Redis refuses {count} channels such as {channel:?}: {error}; allow it in the ACL (docs/operations/redis.md), or remove its \
+             [[source]]; not logged again for a minute"
+        );
+    }
 }
 
 #[cfg(test)]

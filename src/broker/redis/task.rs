@@ -14,7 +14,7 @@ use futures_util::{
     future::{self, LocalBoxFuture},
     stream,
 };
-use redis::{Msg, RedisError, aio::MultiplexedConnection};
+use redis::{Cmd, Msg, RedisError, aio::MultiplexedConnection};
 use tokio::{
     sync::{mpsc, watch},
     task::unconstrained,
@@ -25,7 +25,7 @@ use super::{
     connect::{Connections, LinkError, answer},
     is_answer,
     listen::Heard,
-    orders::{CHANNELS_PER_COMMAND, Carried, Order, Orders, Wish, carry, is_forbidden},
+    orders::{CHANNELS_PER_COMMAND, Carried, Order, Orders, Wish, carry, is_forbidden, log_refusal},
     way::{FAREWELL, Way},
 };
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
         backoff::Backoff,
         bridge::RedisBridge,
         clock::{self, Clock},
-        link::{Confirmed, Inbound, InboundLost, Keyed, LinkDown, LinkUp, Moved, Refused, Torn},
+        link::{Confirmed, Inbound, InboundLost, LinkDown, LinkUp, Moved, Refused, Torn},
     },
     metrics::Metrics,
     protocol::{
@@ -50,8 +50,6 @@ const COMMANDS_IN_FLIGHT: usize = 16;
 /// A connection that held for so long was a good one: the next loss is answered at once. One that did not is not, or a Redis
 /// that lets us in only to throw us out would be asked twenty times a second.
 const GOOD_CONNECTION: Duration = Duration::from_secs(5);
-/// How often refused channels are logged.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// For so long nobody goes back to a primary that said farewell: by then the cluster says who follows it.
 const FAREWELL_HOLDS: Duration = Duration::from_secs(5);
 
@@ -65,7 +63,12 @@ pub(super) struct Task {
     pub wished: mpsc::UnboundedReceiver<Wish>,
     pub commands: watch::Sender<Option<MultiplexedConnection>>,
     /// All concrete channels that are to be subscribed, connected or not, refused or not: an ACL may change.
-    pub wanted: HashSet<Arc<str>, RandomState>,
+    /// With the order in which they were: a room's channels stand together.
+    pub wanted: HashMap<Arc<str>, u64, RandomState>,
+    /// How many were ever wanted.
+    pub joined: u64,
+    /// What was confirmed since the last message.
+    pub confirmed: Vec<Arc<str>>,
     pub orders: Orders,
     /// Messages that the bridge's full mailbox refused, by channel.
     pub lost: HashMap<Arc<str>, u64, RandomState>,
@@ -88,8 +91,6 @@ pub(super) struct Task {
 /// Markers out of turn that the bridge has asked for.
 #[derive(Default)]
 pub(super) struct Marks {
-    /// The last ticket that was asked for. The next marker carries it, out of turn or not.
-    ticket: u64,
     rooms: Vec<RoomHash>,
     due: Option<Instant>,
 }
@@ -112,7 +113,10 @@ impl Task {
                     }
                     error
                 }
-                Err(error) => error,
+                Err(error) => {
+                    self.give_up_attempt();
+                    error
+                }
             };
             let text = format!("Redis: {error}{}", error.advice());
             if text != last_error {
@@ -127,7 +131,7 @@ impl Task {
         }
     }
 
-    /// Connects, proves the subscription by a marker that comes back, and subscribes to all that is wanted.
+    /// Connects, subscribes to all that is wanted, and proves the subscription by a marker that comes back.
     async fn connect(&mut self) -> Result<Connections, LinkError> {
         self.take_wishes();
         if self.farewell.as_ref().is_some_and(|(id, since)| self.way.primary().as_ref() == Some(id) && since.elapsed() < FAREWELL_HOLDS) {
@@ -138,10 +142,17 @@ impl Task {
         let mut connections = self.way.connect(&self.prefix).await?;
         self.clock_channel = Arc::clone(&connections.clock_channel);
         answer(self.listen_standing(&mut connections)).await?;
-        answer(self.prove(&mut connections)).await?;
         self.share_key(connections.commands.clone()).await?;
         self.subscribe_wanted(&connections).await?;
+        answer(self.prove(&mut connections)).await?;
         Ok(connections)
+    }
+
+    /// What was confirmed and numbered before the link could be up was in vain.
+    #[expect(clippy::disallowed_methods, reason = "once per attempt to connect, and it must not be lost")]
+    fn give_up_attempt(&mut self) {
+        self.confirmed.clear();
+        self.bridge.do_send(LinkDown);
     }
 
     async fn listen_standing(&mut self, connections: &mut Connections) -> Result<(), RedisError> {
@@ -166,22 +177,34 @@ impl Task {
         self.clock.restart();
         self.mark(connections).await?;
         while let Some(heard) = connections.ear.next().await {
-            if let Heard::Message(message) = heard
-                && self.hand_on(&message).is_some()
-            {
-                return Ok(());
+            match heard {
+                Heard::Message(message) if self.hand_on(&message).is_some() => return Ok(()),
+                Heard::Message(_) => {}
+                Heard::Confirmed(channel) => self.confirm(&channel),
+                Heard::Gone(channel) => self.lose_channel(&channel, true)?,
             }
         }
         Err(LinkError::Ended)
     }
 
-    /// Reports only when all is done: a subscription that is lost again before the link is up was none.
+    /// A marker goes out behind each command, on the same connection: between the two there is hardly a message, and from the
+    /// marker on all have numbers.
     async fn subscribe_wanted(&mut self, connections: &Connections) -> Result<(), LinkError> {
         self.take_wishes();
         self.orders = Orders::default();
-        let wanted: Vec<_> = self.wanted.iter().cloned().collect();
-        let orders: Vec<_> = wanted.chunks(CHANNELS_PER_COMMAND).map(|channels| Order::Subscribe(channels.to_vec())).collect();
-        let carrying = orders.into_iter().map(|order| answer(carry(connections.sink.clone(), order)));
+        let mut wanted: Vec<_> = self.wanted.iter().map(|(channel, joined)| (*joined, Arc::clone(channel))).collect();
+        wanted.sort_unstable();
+        let carrying: Vec<_> = wanted
+            .chunks(CHANNELS_PER_COMMAND)
+            .map(|channels| {
+                let order = Order::Subscribe(channels.iter().map(|(_, channel)| Arc::clone(channel)).collect());
+                let head = self.clock.extra_marker();
+                let marked = connections.sink.clone().run(self.marker(head));
+                let carried = carry(connections.sink.clone(), order);
+                // Whether it works is proven at the end.
+                answer(future::join(carried, marked).map(|(carried, _)| carried))
+            })
+            .collect();
         let mut all = Carried::default();
         let mut carried = stream::iter(carrying).buffered(COMMANDS_IN_FLIGHT);
         while let Some(carried) = carried.next().await {
@@ -194,19 +217,30 @@ impl Task {
 
     #[expect(clippy::disallowed_methods, reason = "once per subscription, and it must not be lost")]
     fn report(&mut self, carried: Carried) {
-        let Carried { confirmed, refused, astray } = carried;
+        let Carried { refused, astray } = carried;
         if !astray.is_empty() {
             // Asked again by whoever has their slots when the cluster has settled; here, where it hasn't, with the next marker.
             self.way.look_again();
             self.astray.extend(astray);
         }
-        if !confirmed.is_empty() {
-            self.bridge.do_send(Confirmed { channels: confirmed });
-        }
         if let Some((channel, error)) = refused.first() {
             log_refusal(channel, refused.len(), error, &mut self.refusal_logged);
             let error = error.to_string();
             self.bridge.do_send(Refused { channels: refused.into_iter().map(|(channel, _)| channel).collect(), error });
+        }
+    }
+
+    /// To be told in front of the next message.
+    fn confirm(&mut self, name: &str) {
+        if let Some((channel, _)) = self.wanted.get_key_value(name) {
+            self.confirmed.push(Arc::clone(channel));
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "once per subscription, and it must not be lost")]
+    fn tell_confirmed(&mut self) {
+        if !self.confirmed.is_empty() {
+            self.bridge.do_send(Confirmed { channels: std::mem::take(&mut self.confirmed) });
         }
     }
 
@@ -218,13 +252,17 @@ impl Task {
 
     fn note(&mut self, wish: Wish) {
         match &wish {
-            Wish::Mark(ticket, rooms) => {
-                self.marks.ticket = self.marks.ticket.max(*ticket);
+            Wish::Mark(rooms) => {
                 self.marks.rooms.extend(rooms);
                 self.marks.due.get_or_insert_with(|| Instant::now() + clock::COALESCE);
                 return;
             }
-            Wish::Subscribe(channels) => self.wanted.extend(channels.iter().cloned()),
+            Wish::Subscribe(channels) => {
+                for channel in channels {
+                    self.joined += 1;
+                    self.wanted.insert(Arc::clone(channel), self.joined);
+                }
+            }
             Wish::Unsubscribe(channels) => channels.iter().for_each(|channel| _ = self.wanted.remove(channel)),
         }
         self.orders.note(wish);
@@ -286,6 +324,7 @@ impl Task {
                     }
                     self.tell_lost();
                     self.seek_astray();
+                    self.offer_key(connections.commands.clone());
                     marking = Some(self.mark(connections).boxed_local());
                 }
                 () = &mut replaced => {
@@ -307,7 +346,7 @@ impl Task {
 
     fn seek_astray(&mut self) {
         let wanted = &self.wanted;
-        let astray: Vec<_> = self.astray.drain(..).filter(|channel| wanted.contains(channel)).collect();
+        let astray: Vec<_> = self.astray.drain(..).filter(|channel| wanted.contains_key(channel)).collect();
         if !astray.is_empty() {
             self.orders.note(Wish::Subscribe(astray));
         }
@@ -333,18 +372,19 @@ impl Task {
         loop {
             match heard.ok_or(LinkError::Ended)? {
                 Heard::Message(message) => _ = self.hand_on(&message),
+                Heard::Confirmed(channel) => self.confirm(&channel),
                 Heard::Gone(channel) => self.lose_channel(&channel, is_carrying)?,
             }
             if self.farewell.is_some() {
                 return Err(LinkError::Replaced);
             }
             left -= 1;
-            if left == 0 {
-                return Ok(());
-            }
-            match unconstrained(connections.ear.next()).now_or_never() {
+            match if left == 0 { None } else { unconstrained(connections.ear.next()).now_or_never() } {
                 Some(next) => heard = next,
-                None => return Ok(()),
+                None => {
+                    self.tell_confirmed();
+                    return Ok(());
+                }
             }
         }
     }
@@ -356,7 +396,8 @@ impl Task {
             return Ok(());
         }
         self.way.look_again();
-        if let Some(channel) = self.wanted.get(name) {
+        self.tell_confirmed();
+        if let Some((channel, _)) = self.wanted.get_key_value(name) {
             self.astray.push(Arc::clone(channel));
             self.bridge.do_send(Moved { channels: vec![Arc::clone(channel)] });
         }
@@ -366,6 +407,7 @@ impl Task {
 
     /// To the bridge, or to the clock: then the answer is some round trip if the marker is ours.
     fn hand_on(&mut self, message: &Msg) -> Option<Duration> {
+        self.tell_confirmed();
         let name = message.get_channel_name();
         if name == &*self.clock_channel {
             let text = std::str::from_utf8(message.get_payload_bytes()).ok()?;
@@ -386,7 +428,7 @@ impl Task {
         if !self.way.is_lead() && self.gossip.iter().any(|known| known == name) {
             return None;
         }
-        let channel = self.wanted.get(name).cloned().unwrap_or_else(|| Arc::from(name));
+        let channel = self.wanted.get_key_value(name).map_or_else(|| Arc::from(name), |(channel, _)| Arc::clone(channel));
         let payload = Bytes::copy_from_slice(message.get_payload_bytes());
         if !self.tell_torn() {
             self.metrics.mailbox_full("bridge");
@@ -426,39 +468,17 @@ impl Task {
         head: String,
         mut connection: MultiplexedConnection,
     ) -> impl Future<Output = Result<(), RedisError>> + use<> {
-        let tail = clock::tail(self.marks.ticket, &std::mem::take(&mut self.marks.rooms));
+        let command = self.marker(head);
+        async move { command.query_async(&mut connection).await }
+    }
+
+    fn marker(&mut self, head: String) -> Cmd {
+        let tail = clock::tail(&std::mem::take(&mut self.marks.rooms));
         self.marks.due = None;
         let (key, past) = self.way.clock_limits(&self.prefix);
         let mut command = redis::cmd("EVAL");
         command.arg(clock::MARKER_SCRIPT).arg(0).arg(&*self.clock_channel).arg(head).arg(tail).arg(key).arg(past);
-        async move { command.query_async(&mut connection).await }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
-    async fn share_key(&self, connection: MultiplexedConnection) -> Result<(), LinkError> {
-        let name = format!("{}:id-key", self.prefix);
-        let key = match self.way.key_elsewhere(&name) {
-            None => timeout(clock::INTERVAL, self.fetch_key(&name, connection)).await.map_err(|_| LinkError::Silent)?,
-            Some(cluster) => timeout(clock::INTERVAL, cluster.key()).await.map_err(|_| LinkError::NoKey)?,
-        };
-        if let Some(key) = key {
-            self.bridge.do_send(Keyed(key));
-        }
-        Ok(())
-    }
-
-    /// The key that signs ids: the first node's that came. Without a right to keep one, ids hold on this node alone.
-    async fn fetch_key(&self, name: &str, mut connection: MultiplexedConnection) -> Option<ResumeKey> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("SET").arg(name).arg(self.key.expose()).arg("NX").ignore().cmd("GET").arg(name);
-        let key = match pipeline.query_async::<(Vec<u8>,)>(&mut connection).await {
-            Ok((key,)) => key.try_into().map_err(|_| format!("{name} is no key of 16 bytes")),
-            Err(error) => Err(error.to_string()),
-        };
-        let key = key.map(ResumeKey::new).inspect_err(|error| log::warn!("ids to resume by hold on this node alone: {error}"));
-        // All links of this node sign with the same.
-        self.way.set_key(*key.as_ref().unwrap_or(&self.key));
-        key.ok()
+        command
     }
 }
 
@@ -475,14 +495,4 @@ async fn finished<T>(slot: &mut Option<LocalBoxFuture<'static, T>>) -> Option<T>
     let output = slot.as_mut()?.await;
     *slot = None;
     Some(output)
-}
-
-fn log_refusal(channel: &str, count: usize, error: &RedisError, logged: &mut Option<Instant>) {
-    if logged.is_none_or(|then| then.elapsed() >= LOG_INTERVAL) {
-        *logged = Some(Instant::now());
-        log::warn!(
-            "Redis refuses {count} channels such as {channel:?}: {error}; allow it in the ACL (docs/operations/redis.md), or remove its \
-             [[source]]; not logged again for a minute"
-        );
-    }
 }

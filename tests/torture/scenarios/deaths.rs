@@ -32,8 +32,8 @@ pub fn node_killed(trial: &mut Trial) -> Report {
     let roaming: Vec<_> = (0..clients).map(plan).collect();
     let crowd = Crowd::gather(&fleet.board, roaming.into_iter().chain(residents(&all, 0..3)));
     let publisher = Load::new(&[store.door()], &all, 100).start();
+    crowd.wait_until_all_can_resume();
     for kill in 0..kills {
-        // Every room has been heard of, everywhere: who has no id yet has nothing to resume from.
         pause(500 + trial.dice.below(500) as u64);
         fleet.kill(kill % 3);
         pause(trial.dice.below(500) as u64);
@@ -62,11 +62,13 @@ pub fn drain(trial: &mut Trial) -> Report {
     let plans = (0..clients).map(|client| Plan { home: 0, ..Plan::new(client, vec![all[client % all.len()]]) });
     let crowd = Crowd::gather(&fleet.board, plans.chain(residents(&all, 1..2)));
     let publisher = Load::new(&[store.door()], &all, 100).start();
-    pause(1_000);
+    crowd.wait_until_all_can_resume();
+    pause(500);
     let began = Instant::now();
     if trial.has_cure {
         fleet.hub(0).terminate();
         let mut hub = fleet.hubs[0].take().expect("the node");
+        patiently("the node ends", || !hub.process.is_running());
         report.claim("the node ends with 0", hub.process.wait().code() == Some(0));
     } else {
         fleet.kill(0);
@@ -96,7 +98,7 @@ fn goodbyes(crowd: &Crowd, clients: usize) -> (usize, Instant, Instant) {
             _ => None,
         });
         let told = record.0.iter().find_map(|(at, entry)| match entry {
-            Entry::Ended(why) if ["draining", "1012", "disconnect", "closed"].contains(&why.as_str()) => Some(*at),
+            Entry::Ended(why) if ["draining", "1012", "disconnect", "closed", "400"].contains(&why.as_str()) => Some(*at),
             _ => None,
         });
         if told.is_none() {

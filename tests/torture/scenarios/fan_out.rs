@@ -44,6 +44,11 @@ pub fn fan_out(trial: &mut Trial) -> Report {
     let books: Vec<Published> = publishers.into_iter().map(Publisher::wait).collect();
     let due = settle(&crowd, &books);
     check(&mut report, &crowd, due);
+    if trial.has_cure {
+        let (delivered, dropped) = (fleet.metric("callboard_events_delivered_total"), fleet.metric("callboard_events_dropped_total"));
+        report.claim(&format!("published times members is delivered, as counted: {delivered}"), delivered == due as u64);
+        report.claim(&format!("nothing counts as dropped: {dropped}"), dropped == 0);
+    }
     report
 }
 

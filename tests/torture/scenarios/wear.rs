@@ -13,8 +13,8 @@ use socket2::SockRef;
 
 use crate::{
     client::Plan,
-    crowd::{Crowd, PATIENCE},
-    fleet::{Fleet, Store, pause, rooms},
+    crowd::{Crowd, PATIENCE, patiently},
+    fleet::{Fleet, Store, pause, rooms, sum},
     ledger::{Published, Room},
     load::Load,
     support::hub::Hub,
@@ -32,7 +32,7 @@ pub fn connect_cycles(trial: &mut Trial) -> Report {
     let hub = fleet.hub(0);
     // What a first connection starts for good stays.
     (0..20).for_each(|number| cycle(hub, number));
-    pause(2_000);
+    patiently("the first are gone", || Remains::of(hub).is_nobody());
     let before = Remains::of(hub);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -76,6 +76,10 @@ struct Remains {
 const SLACK: usize = 5;
 
 impl Remains {
+    fn is_nobody(&self) -> bool {
+        self.connections + self.rooms + self.users + self.channels == 0
+    }
+
     fn exceeds(&self, before: &Self) -> bool {
         let exact = [
             (self.connections, before.connections),
@@ -89,10 +93,7 @@ impl Remains {
 
     fn of(hub: &Hub) -> Self {
         let text = hub.get("/metrics").text();
-        let gauge = |name: &str| {
-            let of_name = text.lines().filter(|line| line.starts_with(name));
-            of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as usize
-        };
+        let gauge = |name: &str| sum(&text, name) as usize;
         let count = |folder: &str| fs::read_dir(format!("/proc/{}/{folder}", hub.process.pid())).map_or(0, Iterator::count);
         Self {
             connections: gauge("callboard_connections{"),
@@ -134,7 +135,7 @@ fn cycle(hub: &Hub, number: usize) {
 }
 
 /// Clients come and go while events flow, for a long time; memory ends where it was after the first third. In the twin much may
-/// wait for clients who never read.
+/// wait for clients who never read; it lasts for as many events as make a difference, however slowly they are taken.
 pub fn soak(trial: &mut Trial) -> Report {
     let mut report = Report::default();
     let minutes: f64 = trial.size(0.25, 30.0);
@@ -144,17 +145,17 @@ pub fn soak(trial: &mut Trial) -> Report {
     let fleet = Fleet::start(&format!("{waits}{}", rooms(100)), &[store.url()]);
     let all: Vec<Room> = (0..20).map(Room).collect();
     let plan = |client: usize| {
-        let reads = trial.has_cure || !client.is_multiple_of(2);
+        let reads = trial.has_cure;
         Plan { wire: if reads { Wire::of(client) } else { Wire::Sse }, reads, ..Plan::new(client, vec![all[client % all.len()]]) }
     };
     let crowd = Crowd::gather(&fleet.board, (0..clients).map(plan));
-    let rate = if trial.has_cure { 200 } else { 4_000 };
-    let publisher = Load { padding: 1_000, ..Load::new(&[store.door()], &all, rate) }.start();
+    let (rate, count) = if trial.has_cure { (200, usize::MAX) } else { (4_000, 60_000) };
+    let publisher = Load { padding: 1_000, count, ..Load::new(&[store.door()], &all, rate) }.start();
     let span = Duration::from_secs_f64(minutes * 60.0);
     let began = Instant::now();
     let mut samples = Vec::new();
     let mut number = 0;
-    while began.elapsed() < span {
+    while if trial.has_cure { began.elapsed() < span } else { !publisher.is_done() } {
         for _ in 0..10 {
             cycle(fleet.hub(0), number);
             number += 1;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::time::Instant;
 
-use super::{super::RedisBridge, reading::Fetched};
+use super::super::RedisBridge;
 use crate::{
     actors::messages::{BridgeRestored, BrokerError, Deliver},
+    broker::recall::Recalled,
     protocol::{Position, Target},
 };
 
@@ -39,22 +40,28 @@ impl RedisBridge {
         }
     }
 
+    /// For all rooms that have begun to count anew.
+    pub(in crate::broker::bridge) fn catch_up_all(&mut self, ctx: &mut Context<Self>) {
+        for (target, after) in std::mem::take(&mut self.desk.to_catch_up) {
+            self.catch_up(target, after, ctx);
+        }
+    }
+
     /// Fetches what other nodes have recorded while this one was cut off.
-    pub(super) fn catch_up(&mut self, target: Target, after: Position, ctx: &mut Context<Self>) {
+    fn catch_up(&mut self, target: Target, after: Position, ctx: &mut Context<Self>) {
         let Some(fetch) = self.fetch(&target, after) else { return };
         let since = self.routes.get(&target).and_then(|route| route.recording.as_ref()).and_then(|recording| recording.begun());
         let Some(since) = since else { return };
-        ctx.spawn(fetch.run().into_actor(self).map(move |fetched, bridge, _| bridge.caught_up(&target, after, since, fetched)));
+        ctx.spawn(fetch.run().into_actor(self).map(move |recalled, bridge, _| bridge.caught_up(&target, since, recalled)));
     }
 
-    fn caught_up(&mut self, target: &Target, after: Position, since: Position, fetched: Result<Fetched, BrokerError>) {
+    fn caught_up(&mut self, target: &Target, since: Position, recalled: Result<Recalled, BrokerError>) {
         let Some(route) = self.routes.get_mut(target) else { return };
         let Some(recording) = route.recording.as_mut().filter(|recording| recording.is_catching_up(since)) else { return };
-        let (missed, is_whole) = match fetched {
-            Ok(fetched) => (fetched.missed, fetched.floor <= after),
-            Err(_) => (Vec::new(), false),
-        };
-        let held = recording.caught_up(&missed, is_whole, Instant::now());
+        let nothing = |_| Recalled { missed: Vec::new(), is_whole: false };
+        let recalled = recalled.unwrap_or_else(nothing);
+        let held = recording.caught_up(&recalled, Instant::now());
+        let Recalled { missed, is_whole } = recalled;
         self.parts.metrics.replay(if is_whole { "outage_whole" } else { "outage_gap" }, missed.len());
         let received = Instant::now();
         let fetched = missed.into_iter().map(|publication| Deliver { publication, received, receipt: None });

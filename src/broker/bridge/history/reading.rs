@@ -1,6 +1,6 @@
 //! Answering those who come back: from memory where that is whole, else from the archive and what is not written yet.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Context, Handler, ResponseFuture};
 use futures_util::future;
@@ -13,44 +13,32 @@ use crate::{
         messages::{BrokerError, HistoryExtent, Kept, Replay, Replayed},
     },
     broker::{
-        archive::{Archive, Coverage, Entry},
-        journal::Journal,
+        archive::{Archive, Entry},
+        recall::{Recall, Recalled},
     },
     protocol::{GapReason, Position, Publication, RoomName, Target, dialect::Delivery, resume::Point, source::Sources},
 };
 
 /// How long the reports of other nodes are waited for before a hole is called a hole.
-const PROOF: [Duration; 5] = [
-    Duration::from_millis(20),
-    Duration::from_millis(40),
-    Duration::from_millis(80),
-    Duration::from_millis(160),
-    Duration::from_millis(300),
-];
+const PROOF: [Duration; 4] = [Duration::from_millis(20), Duration::from_millis(40), Duration::from_millis(80), Duration::from_millis(160)];
 /// A client may have been on a node that is ahead of this one by so much; what is further ahead is of another time.
 const AHEAD_MS: u64 = 5_000;
 
 impl RedisBridge {
     pub(super) fn fetch(&self, target: &Target, after: Position) -> Option<Fetch> {
         let recording = self.routes.get(target)?.recording.as_ref()?;
-        let (here, since) = recording.place(&self.desk.timeline)?;
-        // What the journal gave up is nowhere.
-        let since = recording.journal.as_ref().and_then(Journal::since).map_or(since, |kept| kept.max(since));
         let Target::Room(room) = target.clone() else { return None };
-        let own = recording.ring().after(after).filter_map(|publication| Some((publication.point?.position, Arc::clone(publication))));
+        let recall = Recall::of(recording, &self.desk.timeline, after)?;
         Some(Fetch {
             archive: Rc::clone(self.desk.archive.as_ref()?),
             reader: Reader {
                 sources: Rc::clone(&self.sources),
                 attendance: self.parts.attendance.clone(),
-                point: Point { room: recording.room, position: here, key: self.desk.key },
+                point: Point { room: recording.room, position: recall.here, key: self.desk.key },
                 room,
             },
-            after,
-            since,
+            recall,
             size: recording.limits.size,
-            unwritten: recording.journal.iter().flat_map(|journal| journal.after(after)).cloned().collect(),
-            own: own.collect(),
             is_alone: self.desk.company.is_alone(),
         })
     }
@@ -116,11 +104,10 @@ impl Handler<Replay> for RedisBridge {
             Err(asked) => *asked,
         };
         Box::pin(async move {
-            let after = fetch.after;
             match fetch.run().await {
-                Ok(fetched) => {
-                    replayed.missed = fetched.missed;
-                    if fetched.floor > after {
+                Ok(recalled) => {
+                    replayed.missed = recalled.missed;
+                    if !recalled.is_whole {
                         replayed.gap.get_or_insert(GapReason::HistoryTrimmed);
                     }
                 }
@@ -169,58 +156,22 @@ struct Reader {
 pub(super) struct Fetch {
     archive: Rc<dyn Archive>,
     reader: Reader,
-    after: Position,
-    /// Since when this node has numbered the room itself.
-    since: Position,
+    recall: Recall,
     size: usize,
-    /// What this node has not written yet.
-    unwritten: Vec<Entry>,
-    own: BTreeMap<Position, Arc<Publication>>,
     is_alone: bool,
 }
 
-pub(super) struct Fetched {
-    pub missed: Vec<Arc<Publication>>,
-    /// Nothing after it is missing.
-    pub floor: Position,
-}
-
 impl Fetch {
-    pub(super) async fn run(self) -> Result<Fetched, BrokerError> {
-        let mut patience = PROOF.iter().filter(|_| !self.is_alone && self.after < self.since);
-        let stored = loop {
-            let stored = self.archive.read(&self.reader.room, self.after, self.size).await?;
-            if is_proven(&stored.coverage, self.since) {
-                break stored;
-            }
-            match patience.next() {
+    pub(super) async fn run(self) -> Result<Recalled, BrokerError> {
+        let mut patience = PROOF.iter().filter(|_| !self.is_alone && self.recall.may_hear_more());
+        loop {
+            let stored = self.archive.read(&self.reader.room, self.recall.after, self.size).await?;
+            match patience.next().filter(|_| !self.recall.is_settled(&stored.coverage)) {
                 Some(wait) => sleep(*wait).await,
-                None => break stored,
-            }
-        };
-        let mut floor = stored.coverage.floor(self.since);
-        let here = self.reader.point.position;
-        let mut found = self.own;
-        for entry in stored.entries.iter().chain(&self.unwritten).filter(|entry| entry.position > self.after && entry.position <= here) {
-            if found.contains_key(&entry.position) {
-                continue;
-            }
-            match self.reader.read(entry) {
-                Some(publication) => _ = found.insert(entry.position, publication),
-                // Its source is no longer configured: it can't be said what it was.
-                None => floor = floor.max(entry.position),
+                None => return Ok(self.recall.answer(&stored, |entry| self.reader.read(entry))),
             }
         }
-        while found.len() > self.size {
-            floor = found.pop_first().map_or(floor, |(position, _)| floor.max(position));
-        }
-        Ok(Fetched { missed: found.into_values().collect(), floor })
     }
-}
-
-/// What others have recorded reaches to where this node's own begins.
-fn is_proven(coverage: &Coverage, since: Position) -> bool {
-    coverage.recorded.is_some_and(|(_, until)| until >= since)
 }
 
 impl Reader {

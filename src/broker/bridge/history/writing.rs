@@ -6,11 +6,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::time::Instant;
 
 use super::super::{LOG_INTERVAL, RedisBridge};
-use crate::{
-    actors::messages::BrokerError,
-    broker::archive::{Stored, Written},
-    protocol::Target,
-};
+use crate::{actors::messages::BrokerError, broker::archive::Written, protocol::Target};
 
 /// What is numbered waits so long to be written together.
 const FLUSH: Duration = Duration::from_millis(25);
@@ -33,7 +29,6 @@ impl RedisBridge {
     }
 
     pub(super) fn flush(&mut self, ctx: &mut Context<Self>) {
-        let now = Instant::now();
         let Some(archive) = self.desk.archive.clone().filter(|_| self.is_up) else {
             // What waits is queued again when the room is numbered again.
             for target in self.desk.to_write.drain(..) {
@@ -53,57 +48,33 @@ impl RedisBridge {
             let Target::Room(room) = &target else { continue };
             let here = recording.place(&self.desk.timeline).map(|(here, _)| here);
             let Some(journal) = &mut recording.journal else { continue };
-            if journal.asks_for_others(now)
-                && let Some(since) = journal.since()
-            {
-                self.desk.writing += 1;
-                let asked = archive.read(room, since, 1).into_actor(self);
-                ctx.spawn(asked.map(move |stored, bridge, ctx| bridge.hear_of_others(&target, stored.ok(), ctx)));
-                continue;
-            }
-            let Some(batch) = journal.next(room, here, now) else {
-                if journal.is_held(now) {
-                    self.desk.queue(&target, recording);
-                }
-                continue;
-            };
+            let Some(batch) = journal.next(room, here) else { continue };
             self.desk.writing += 1;
             let written = archive.record(batch).into_actor(self);
             ctx.spawn(written.map(move |written, bridge, ctx| bridge.conclude_write(&target, written, ctx)));
         }
     }
 
-    /// How far others have written a room that this node has begun to record.
-    fn hear_of_others(&mut self, target: &Target, stored: Option<Stored>, ctx: &mut Context<Self>) {
-        self.desk.writing -= 1;
-        let recording = self.routes.get_mut(target).and_then(|route| route.recording.as_mut());
-        if let Some(journal) = recording.and_then(|recording| recording.journal.as_mut()) {
-            journal.hear_of_others(stored.map(|stored| stored.coverage), Instant::now());
-        }
-        self.queue_write(target, ctx);
-    }
-
     fn conclude_write(&mut self, target: &Target, written: Result<Written, BrokerError>, ctx: &mut Context<Self>) {
         self.desk.writing -= 1;
-        let is_written = written.is_ok();
-        match written {
-            Ok(Written { added, duplicates, lost }) => {
-                let counts = [("added", added), ("duplicate", duplicates), ("lost", lost)];
+        match &written {
+            Ok(Written { added, duplicates, lost, .. }) => {
+                let counts = [("added", *added), ("duplicate", *duplicates), ("lost", *lost)];
                 counts.into_iter().for_each(|(outcome, count)| self.parts.metrics.history_writes(outcome, count));
             }
             Err(BrokerError::Refused(error)) => {
                 self.parts.metrics.history_writes("failed", 1);
-                self.log_refused_write(&error);
+                self.log_refused_write(error);
             }
             Err(BrokerError::Unavailable | BrokerError::Overloaded) => {}
         }
         let Some(recording) = self.routes.get_mut(target).and_then(|route| route.recording.as_mut()) else { return };
         let Some(journal) = &mut recording.journal else { return };
-        journal.conclude(is_written);
+        journal.conclude(written.as_ref().ok());
         if journal.is_empty() {
             return;
         }
-        if is_written {
+        if written.is_ok() {
             self.desk.queue(target, recording);
             self.flush(ctx);
             self.flush_soon(ctx);
