@@ -155,10 +155,14 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes"))
 }
 
-/// actix-http waits without end for the rest of a chunked body that was dropped, but closes under one that is still held.
-fn leave_unread(payload: Payload, refusal: ApiError) -> ApiError {
+/// actix-http waits without end for the rest of a chunked body that was dropped, but closes under one that is still held. What
+/// comes of it meanwhile is forgotten, or it would wait in memory.
+fn leave_unread(mut payload: Payload, refusal: ApiError) -> ApiError {
     actix_web::rt::spawn(async move {
-        tokio::time::sleep(HOLD_UNREAD).await;
+        let forgotten = async { while payload.next().await.is_some_and(|read| read.is_ok()) {} };
+        if tokio::time::timeout(HOLD_UNREAD, forgotten).await.is_ok() {
+            tokio::time::sleep(HOLD_UNREAD).await;
+        }
         drop(payload);
     });
     refusal
