@@ -73,7 +73,8 @@ impl Shelf {
         while self.entries.len() > batch.size {
             trimmed = trimmed.max(self.entries.pop_first().unwrap().0);
         }
-        let oldest = Position { marker_ms: until.marker_ms.saturating_sub(batch.ttl.as_millis() as u64 + 1_000), count: 0 };
+        let kept = batch.ttl + callboard::broker::clock::INTERVAL;
+        let oldest = Position { marker_ms: until.marker_ms.saturating_sub(kept.as_millis() as u64), count: 0 };
         while self.entries.first_key_value().is_some_and(|(id, _)| *id < oldest) {
             trimmed = trimmed.max(self.entries.pop_first().unwrap().0);
         }
