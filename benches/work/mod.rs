@@ -68,12 +68,15 @@ pub const CASES: &[Case] = &[
     ("fanout_ws", || Crowd::new(Encoding::WebSocket, WireName::WebSocket).work(1)),
     ("fanout_burst", || Crowd::new(Encoding::Sse, WireName::Sse).work(BURST)),
     ("fanout_body", fan_out_to_bodies),
+    ("fanout_stalled", fan_out_to_the_stalled),
     ("fanout_by_mailbox", fan_out_by_mailbox),
 ];
 
 /// Members of the room that is fanned out to.
 const MEMBERS: u32 = 32;
 const BURST: usize = 50;
+/// Events that may wait for a member.
+const WAITING_EVENTS: usize = 256;
 /// The peers' sockets are emptied whenever so many events went out: fewer than they hold.
 const EVENTS_PER_READ: usize = 100;
 
@@ -184,7 +187,7 @@ fn empty(peers: &mut [Peer], events: usize, buffer: &mut [u8]) {
 }
 
 fn outbox(wire: WireName, metrics: &Metrics) -> Arc<Outbox> {
-    Arc::new(Outbox::new(OutboxLimits { events: 256, bytes: 1 << 24 }, wire, metrics.clone()))
+    Arc::new(Outbox::new(OutboxLimits { events: WAITING_EVENTS, bytes: 1 << 24 }, wire, metrics.clone()))
 }
 
 impl Crowd {
@@ -246,6 +249,18 @@ fn fan_out_to_bodies() -> Work {
             assert!(matches!(black_box(chunk), Poll::Ready(Some(_))), "the event");
         }
     })
+}
+
+/// Members who read nothing: the oldest event that waits for each makes place for the new one.
+fn fan_out_to_the_stalled() -> Work {
+    let metrics = Metrics::new();
+    let mut fan_out = FanOut::new(Target::Room(room()), Overflow::DropOldest, metrics.clone());
+    for number in 0..MEMBERS {
+        fan_out.members.add(Member::new(ConnectionId::new(1, number), Encoding::Sse, outbox(WireName::Sse, &metrics)));
+    }
+    let event = event();
+    (0..WAITING_EVENTS).for_each(|_| publish(&mut fan_out, &event, 1));
+    Box::new(move || publish(&mut fan_out, &event, 1))
 }
 
 /// What the hub does not do: a message for each member, whose actor writes it. For comparison.

@@ -13,7 +13,7 @@ mod route;
 
 use std::{collections::HashMap, hash::BuildHasher, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture, prelude::SendError};
+use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture, prelude::SendError};
 use bytes::Bytes;
 use foldhash::fast::{FixedState, RandomState};
 use tokio::{
@@ -47,6 +47,9 @@ use crate::{
     },
 };
 
+/// Messages taken before the other tasks of the thread have their turn, the reader's among them: where the thread has too little
+/// time, it is to read on, and the mailbox to overflow and be counted, before Redis loses patience and cuts us off.
+const MESSAGES_PER_TURN: u64 = 512;
 /// How often a source's unreadable payloads are logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -93,6 +96,8 @@ pub struct RedisBridge {
     permits: Arc<Semaphore>,
     /// Of the message that is being routed.
     tracked: Option<Receipt>,
+    /// Messages taken.
+    taken: u64,
     /// When each source's unreadable payloads were last logged.
     logged: HashMap<usize, Instant>,
     is_up: bool,
@@ -113,6 +118,7 @@ impl RedisBridge {
             routes: HashMap::default(),
             owners: HashMap::default(),
             receipts: Receipts::default(),
+            taken: 0,
             logged: HashMap::new(),
             is_up: false,
             was_up: false,
@@ -265,6 +271,10 @@ impl Handler<Inbound> for RedisBridge {
     type Result = ();
 
     fn handle(&mut self, Inbound { channel, payload }: Inbound, ctx: &mut Context<Self>) {
+        self.taken += 1;
+        if self.taken.is_multiple_of(MESSAGES_PER_TURN) {
+            ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
         match nodes::node_channel(&channel, &self.parts.prefix) {
             Some(channel) => nodes::hand_on(&self.parts.reports.node_said, channel, payload, &self.parts.metrics),
             None => {

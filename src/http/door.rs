@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     ops::Deref,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -131,6 +131,10 @@ impl Leash {
     pub fn release(mut self) -> Arc<Outbox> {
         self.is_held = false;
         Arc::clone(&self.outbox)
+    }
+
+    pub fn downgrade(&self) -> Weak<Outbox> {
+        Arc::downgrade(&self.outbox)
     }
 
     /// The connection lives by its own socket from now on.

@@ -16,6 +16,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     pin::Pin,
+    sync::Weak,
     task::{Context, Poll},
 };
 
@@ -33,7 +34,7 @@ use futures_util::Stream;
 
 use super::door::{Leash, Started};
 use crate::actors::{
-    Connection,
+    Connection, Outbox,
     messages::{Attach, KeepCutter, Listen, Receive},
     socket::{Cutter, Spare as PlainSocket},
 };
@@ -42,8 +43,12 @@ use crate::actors::{
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
 /// A duplicate of the client's socket, kept from its acceptance until a handler takes it. Where TLS keeps the socket it serves
-/// every stream of the connection, to cut it.
-pub struct SpareSocket(RefCell<Option<Spare>>);
+/// every stream of the connection, to cut it, and ends them with the connection: HTTP/2's streams hear of that only when they
+/// next have something to say.
+pub struct SpareSocket {
+    spare: RefCell<Option<Spare>>,
+    streams: RefCell<Vec<Weak<Outbox>>>,
+}
 
 enum Spare {
     Tcp(OwnedFd),
@@ -64,14 +69,14 @@ pub fn keep_spare(io: &dyn std::any::Any, extensions: &mut Extensions) {
     };
     // Without a spare (descriptors have run out) the body drains the outbox.
     if let Ok(spare) = spare {
-        extensions.insert(SpareSocket(RefCell::new(Some(spare))));
+        extensions.insert(SpareSocket { spare: RefCell::new(Some(spare)), streams: RefCell::default() });
     }
 }
 
 impl SpareSocket {
     /// The socket to take over, if it is a plain one that nobody took yet, or what cuts the one that is actix's.
     fn take(&self) -> (Option<PlainSocket>, Option<Cutter>) {
-        let mut spare = self.0.borrow_mut();
+        let mut spare = self.spare.borrow_mut();
         match spare.take() {
             Some(Spare::Tcp(fd)) => (Some(PlainSocket::Tcp(fd)), None),
             Some(Spare::Unix(fd)) => (Some(PlainSocket::Unix(fd)), None),
@@ -81,6 +86,19 @@ impl SpareSocket {
             }
             None => (None, None),
         }
+    }
+
+    /// The stream of this outbox ends with the connection.
+    fn bind(&self, outbox: Weak<Outbox>) {
+        let mut streams = self.streams.borrow_mut();
+        streams.retain(|stream| stream.strong_count() > 0);
+        streams.push(outbox);
+    }
+}
+
+impl Drop for SpareSocket {
+    fn drop(&mut self) {
+        self.streams.get_mut().iter().filter_map(Weak::upgrade).for_each(|outbox| outbox.end());
     }
 }
 
@@ -120,6 +138,9 @@ impl Takeover {
     pub fn new(request: &HttpRequest, started: Started, payload: Option<Payload>) -> Self {
         let (spare, cutter) = take_spare(request);
         let Started { connection, outbox, .. } = started;
+        if let (Some(_), Some(socket)) = (&cutter, request.conn_data::<SpareSocket>()) {
+            socket.bind(outbox.downgrade());
+        }
         Self { connection, outbox, spare, cutter, payload, phase: Phase::Head }
     }
 

@@ -49,7 +49,7 @@ impl RoomPattern {
         let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
         let Some(name) = name.strip_prefix(head) else { return false };
         let Some(mut name) = name.strip_suffix(tail) else { return false };
-        for literal in middle.split('*') {
+        for literal in middle.split('*').filter(|literal| !literal.is_empty()) {
             match name.find(literal) {
                 Some(at) => name = &name[at + literal.len()..],
                 None => return false,

@@ -64,14 +64,22 @@ pub fn padding() -> Bytes {
 
 /// The id of the last event that a client saw: the header, or where its polyfill puts it instead. Empty ones do not count.
 pub fn last_event_id(header: Option<&str>, query: &str, form_body: Option<&str>) -> Option<String> {
-    let find = |pairs: &str, name: &str| {
-        parse_form(pairs.as_bytes()).find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.into_owned())
-    };
     header
         .filter(|id| !id.is_empty())
         .map(str::to_owned)
-        .or_else(|| ["lastEventId", "last_event_id", "Last-Event-ID"].iter().find_map(|name| find(query, name)))
-        .or_else(|| find(form_body?, "Last-Event-ID"))
+        .or_else(|| first_of(["lastEventId", "last_event_id", "Last-Event-ID"], query))
+        .or_else(|| first_of(["Last-Event-ID"], form_body?))
+}
+
+/// The value of the first of these names that has one, read in one pass: every connect asks.
+fn first_of<const N: usize>(names: [&str; N], pairs: &str) -> Option<String> {
+    let mut found = [const { None }; N];
+    for (key, value) in parse_form(pairs.as_bytes()).filter(|(_, value)| !value.is_empty()) {
+        if let Some(place) = names.iter().position(|name| *name == key) {
+            found[place].get_or_insert(value);
+        }
+    }
+    found.into_iter().flatten().next().map(Cow::into_owned)
 }
 
 /// The text of the data: ready text as it is, everything else as JSON.

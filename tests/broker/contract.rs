@@ -130,6 +130,24 @@ async fn a_room_is_fed_by_each_of_its_channels_once(fixture: Fixture) {
     assert_eq!(listener.so_far(), [pair("native", "1"), pair("django", "2"), pair("gevent", "3")]);
 }
 
+#[actix::test]
+async fn in_a_flood_the_bridge_leaves_the_reader_its_turns() {
+    const FLOOD: usize = 5000;
+    let bus = start(Fixture::Memory).await;
+    let mut listener = bus.join(room("r")).await;
+    for _ in 0..FLOOD {
+        bus.publish("callboard:room:r", &native("e", "x")).await;
+    }
+    let mut turns = 0;
+    let mut came = 0;
+    while came < FLOOD {
+        tokio::task::yield_now().await;
+        came += listener.so_far().len();
+        turns += 1;
+    }
+    assert!(turns > 5, "all {FLOOD} were taken within {turns} turns of the thread");
+}
+
 async fn users_have_events_of_their_own(fixture: Fixture) {
     let bus = start(fixture).await;
     let mut alice = bus.join(user("alice")).await;

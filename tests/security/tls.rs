@@ -141,6 +141,19 @@ async fn a_stream_works_over_http_2() {
 }
 
 #[test]
+fn the_streams_of_an_http_2_client_end_with_it() {
+    // No comment would tell of it within the test.
+    let hub = Hub::start(&config("[http]\nsse_keepalive = '1h'"));
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/security/tls/ca.pem");
+    let mut bench = std::process::Command::new(env!("CARGO_BIN_EXE_callboard"));
+    bench.arg("bench").arg(format!("https://{}", hub.address)).args(["--tls-ca", ca, "--wire", "h2", "--mode", "idle", "-n", "2"]);
+    let output = bench.args(["--streams", "20", "--cycles", "1", "--hold-seconds", "0.1"]).output().expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    eventually("all are gone", || (metric(&hub, r#"callboard_connections{wire="sse"}"#) == 0.0).then_some(()));
+    assert_eq!(metric(&hub, r#"callboard_closes_total{wire="sse",reason="gone"}"#), 40.0);
+}
+
+#[test]
 fn a_client_that_never_reads_is_cut_over_tls_too() {
     let hub = Hub::start(&config("tcp_user_timeout = '1s'\nsend_buffer = '8KiB'\n[mailbox]\nconnection = 8"));
     let (_, stalled) = request(&hub, "/sse?room=r");

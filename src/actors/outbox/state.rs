@@ -180,6 +180,17 @@ mod tests {
         metrics::Metrics,
         protocol::wire::WireName,
     };
+
+    #[tokio::test]
+    async fn a_queue_whose_greeting_left_with_the_response_head_holds_no_memory_once_there_is_a_socket() {
+        let (hub, _peer) = UnixStream::pair().expect("two sockets");
+        let outbox = Outbox::new(OutboxLimits { events: 8, bytes: 1024 }, WireName::Sse, Metrics::new());
+        outbox.push_control(Bytes::from_static(b"hello"));
+        assert_eq!(outbox.take_small_chunk().as_deref(), Some(&b"hello"[..]));
+        outbox.attach(Arc::new(Socket::Unix(hub)));
+        assert!(!outbox.lock().queue.has_memory());
+    }
+
     #[tokio::test]
     async fn a_queue_that_a_socket_has_emptied_holds_no_memory() {
         let (hub, peer) = UnixStream::pair().expect("two sockets");

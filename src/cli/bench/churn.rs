@@ -37,7 +37,7 @@ pub fn idle(bench: &Bench<'_>) -> Result<Report, BenchError> {
         crowd.close_all();
         let closed = wait_until_closed(bench, start.as_ref())?;
         if let (Some(start), Some(held)) = (start, held) {
-            memory.push(MemoryFigures::new(&start, &held, closed.as_ref(), everyone));
+            memory.push(MemoryFigures::new(&start, &held, closed.as_ref(), everyone * args.streams as usize));
         }
     }
     progress.clear();

@@ -108,6 +108,11 @@ impl Link {
         self.unanswered += 1;
     }
 
+    /// Bytes that were added and not written.
+    pub fn unwritten(&self) -> usize {
+        self.out.len()
+    }
+
     /// Writes what was added, then reads answers until at most so many are outstanding.
     pub fn flush(&mut self, may_be_unanswered: usize) -> io::Result<()> {
         self.socket.write_all(&self.out)?;

@@ -1,6 +1,6 @@
 //! `callboard bench`: subscribers by the thousand on one thread, a publisher beside them, and exact books of what arrived.
 //!
-//! - [`crowd`], [`readiness`], [`transport`] and [`subscriber`] receive; [`wire`] is as much of the protocols as they need; [`ledger`] keeps the books.
+//! - [`crowd`], [`readiness`], [`transport`] and [`subscriber`] receive; [`wire`] and [`h2`] are as much of the protocols as they need; [`ledger`] keeps the books.
 //! - [`publisher`] and [`link`] send; [`streams`] names the rooms or users, [`marker`] numbers the events.
 //! - [`fanout`] and [`churn`] are the modes; [`process`], [`histogram`], [`report`] and [`progress`] say what it cost.
 //!
@@ -9,6 +9,7 @@
 mod churn;
 mod crowd;
 mod fanout;
+mod h2;
 mod histogram;
 mod ledger;
 mod link;
@@ -54,6 +55,9 @@ pub struct BenchArgs {
     /// What subscribers speak
     #[arg(long, value_enum, default_value = "sse")]
     pub wire: Wire,
+    /// Event streams on each of their connections (--wire h2 --mode idle)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub streams: u32,
     /// How many subscribers
     #[arg(long, short = 'n', default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
@@ -131,6 +135,8 @@ pub enum Mode {
 pub enum BenchError {
     #[error("`{0}` is no address of the form http://host:port, or https://host:port with --tls-ca")]
     Server(String),
+    #[error("--wire h2 is for an https server and --mode idle or connects, --streams for --wire h2 --mode idle")]
+    Http2,
     #[error("can't use the certificates of {file}: {source}")]
     Certificates { file: PathBuf, source: io::Error },
     #[error("can't resolve {host}: {source}")]
@@ -204,24 +210,27 @@ impl<'a> Bench<'a> {
         if host.is_empty() || host.contains('/') {
             return Err(invalid());
         }
+        let is_h2 = args.wire == Wire::H2;
+        if is_h2 && (scheme == "http" || args.mode == Mode::Fanout) || args.streams > 1 && !(is_h2 && args.mode == Mode::Idle) {
+            return Err(BenchError::Http2);
+        }
         let host = link::with_port(host, port);
         let server = link::resolve(&host).map_err(|source| BenchError::Resolve { host: host.clone(), source })?;
         let run = format!("{:x}", std::process::id());
         let streams = match (args.users, &args.jwt_secret) {
             (Some(users), Some(secret)) => Streams::users(users, run, args.wire, &host, secret)?,
-            _ => Streams::rooms(args.rooms, run, args.wire, &host),
+            _ => Streams::rooms(args.rooms, run, args.wire, &host, args.streams),
         };
         Ok(Self { args, host, server, streams: Arc::new(streams), origin: Instant::now() })
     }
 
     fn crowd(&self) -> Result<Crowd<'_>, BenchError> {
         let args = self.args;
-        let terms = Terms { wire: args.wire, streams: &self.streams, size: args.size, origin: self.origin };
+        let terms = Terms { wire: args.wire, streams: &self.streams, size: args.size, on_each: args.streams, origin: self.origin };
         let endpoint = match &args.tls_ca {
             None => Endpoint::plain(self.server),
-            Some(file) => {
-                Endpoint::tls(self.server, &self.host, file).map_err(|source| BenchError::Certificates { file: file.clone(), source })?
-            }
+            Some(file) => Endpoint::tls(self.server, &self.host, file, args.wire)
+                .map_err(|source| BenchError::Certificates { file: file.clone(), source })?,
         };
         Crowd::new(endpoint, terms).map_err(BenchError::Poll)
     }

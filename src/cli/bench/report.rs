@@ -22,6 +22,8 @@ pub struct Report {
     mode: &'static str,
     wire: Wire,
     connections: u32,
+    /// On each connection.
+    streams: u32,
     never_readers: u32,
     rooms: u32,
     users: u32,
@@ -172,6 +174,7 @@ impl Report {
             },
             wire: args.wire,
             connections: args.connections,
+            streams: args.streams,
             never_readers: args.never_readers,
             rooms: if args.users.is_some() { 0 } else { args.rooms },
             users: args.users.unwrap_or(0),

@@ -34,9 +34,10 @@ struct Claims<'a> {
 }
 
 impl Streams {
-    pub fn rooms(count: u32, run: String, wire: Wire, host: &str) -> Self {
+    /// `on_each`: how many streams a connection asks for.
+    pub fn rooms(count: u32, run: String, wire: Wire, host: &str, on_each: u32) -> Self {
         let kind = StreamKind::Room;
-        let handshakes = (0..count).map(|n| wire.handshake(host, Subscription::Room(&name(&run, n)))).collect();
+        let handshakes = (0..count).map(|n| wire.handshake(host, Subscription::Room(&name(&run, n)), on_each)).collect();
         Self { kind, run, handshakes }
     }
 
@@ -46,7 +47,7 @@ impl Streams {
         let handshake = |n| {
             let claims = Claims { sub: &name(&run, n), exp: now + TOKEN_LIFE_SECONDS };
             let token = encode(&Header::default(), &claims, &key)?;
-            Ok(wire.handshake(host, Subscription::User { token: &token }))
+            Ok(wire.handshake(host, Subscription::User { token: &token }, 1))
         };
         let handshakes = (0..count).map(handshake).collect::<Result<_, jsonwebtoken::errors::Error>>().map_err(BenchError::Token)?;
         Ok(Self { kind: StreamKind::User, run, handshakes })
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn members_are_counted_as_subscribers_are_dealt_out() {
-        let streams = Streams::rooms(3, "r".into(), Wire::Sse, "h");
+        let streams = Streams::rooms(3, "r".into(), Wire::Sse, "h", 1);
         for subscribers in 0..10 {
             let mut dealt = vec![0; 3];
             (0..subscribers).for_each(|place| dealt[streams.of_subscriber(place) as usize] += 1);

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     crowd::Tally,
+    h2,
     ledger::{Arrival, Ledger},
     streams::Streams,
     transport::Transport,
@@ -33,6 +34,8 @@ pub struct Terms<'a> {
     pub streams: &'a Streams,
     /// Bytes of a payload.
     pub size: usize,
+    /// Streams on each connection.
+    pub on_each: u32,
     /// The moment that the markers count from.
     pub origin: Instant,
 }
@@ -45,13 +48,15 @@ pub struct Subscriber {
     pub ledger: Ledger,
     /// Whether it is read the moment something comes, so that the time it took means something.
     pub is_timed: bool,
+    /// HTTP/2: streams whose head has come.
+    answered: u32,
     /// The start of a unit whose rest has not come. Empty, and without an allocation, while units come whole.
     carry: Vec<u8>,
 }
 
 impl Subscriber {
     pub fn new(transport: Transport, stream: u32) -> Self {
-        Self { transport, stage: Stage::Connecting, stream, ledger: Ledger::default(), is_timed: true, carry: Vec::new() }
+        Self { transport, stage: Stage::Connecting, stream, ledger: Ledger::default(), is_timed: true, answered: 0, carry: Vec::new() }
     }
 
     /// Sends the handshake once the connection stands. A fresh socket takes these few hundred bytes in one write.
@@ -104,7 +109,9 @@ impl Subscriber {
     /// Handles every whole unit and returns how many bytes they were.
     fn consume(&mut self, bytes: &[u8], terms: &Terms<'_>, tally: &mut Tally) -> io::Result<usize> {
         let mut used = 0;
-        if self.stage == Stage::AwaitingHead {
+        if self.stage == Stage::AwaitingHead && terms.wire == Wire::H2 {
+            self.stage = Stage::AwaitingConfirmation;
+        } else if self.stage == Stage::AwaitingHead {
             let Some((status, length)) = parse_head(bytes) else { return Ok(0) };
             if status != terms.wire.accepting_status() {
                 return Err(io::Error::other(format!("the server answered {status}")));
@@ -112,7 +119,7 @@ impl Subscriber {
             used = length;
             match terms.wire {
                 Wire::Sse => self.become_ready(tally),
-                Wire::Ws | Wire::SocketIo => self.stage = Stage::AwaitingConfirmation,
+                Wire::Ws | Wire::SocketIo | Wire::H2 => self.stage = Stage::AwaitingConfirmation,
             }
         }
         let arrived_ns = terms.origin.elapsed().as_nanos() as u64;
@@ -137,6 +144,16 @@ impl Subscriber {
                     Arrival::Double => tally.doubled += 1,
                 }
             }
+            Unit::Ping(body) if terms.wire == Wire::H2 => self.transport.write_all(&h2::pong(body))?,
+            Unit::Settings => self.transport.write_all(&h2::settings_ack())?,
+            Unit::Answered(true) => {
+                self.answered += 1;
+                if self.answered == terms.on_each {
+                    self.confirm(tally);
+                }
+            }
+            Unit::Answered(false) => return Err(io::Error::other("the server refused a stream")),
+            Unit::Ended => return Err(io::ErrorKind::UnexpectedEof.into()),
             Unit::Ping(body) => self.answer(wire::PONG, body)?,
             Unit::Heartbeat => self.answer(wire::TEXT, wire::HEARTBEAT)?,
             Unit::Open => self.answer(wire::TEXT, wire::CONNECT)?,
@@ -180,7 +197,7 @@ mod tests {
     const SIZE: usize = 64;
 
     fn streams() -> Streams {
-        Streams::rooms(1, "r".into(), Wire::Sse, "h")
+        Streams::rooms(1, "r".into(), Wire::Sse, "h", 1)
     }
 
     fn event(stream: u32, sequence: u64) -> Vec<u8> {
@@ -196,7 +213,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut subscriber = Subscriber { stage: Stage::AwaitingHead, ..Subscriber::new(Transport::Plain(socket), 7) };
         let streams = streams();
-        let terms = Terms { wire: Wire::Sse, streams: &streams, size: SIZE, origin: Instant::now() };
+        let terms = Terms { wire: Wire::Sse, streams: &streams, size: SIZE, on_each: 1, origin: Instant::now() };
         let mut tally = Tally::default();
         let mut bytes = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nretry: 3000\n:\n\n".to_vec();
         events.iter().for_each(|(stream, sequence)| bytes.extend(event(*stream, *sequence)));
@@ -229,7 +246,7 @@ mod tests {
         let (mut subscriber, mut tally) = feed(&[], 4096);
         subscriber.stage = Stage::AwaitingHead;
         let streams = streams();
-        let terms = Terms { wire: Wire::Sse, streams: &streams, size: SIZE, origin: Instant::now() };
+        let terms = Terms { wire: Wire::Sse, streams: &streams, size: SIZE, on_each: 1, origin: Instant::now() };
         let error = subscriber.take(b"HTTP/1.1 503 Service Unavailable\r\n\r\n", &terms, &mut tally).unwrap_err();
         assert!(error.to_string().contains("503"));
     }

@@ -14,6 +14,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 
+use super::wire::Wire;
+
 /// Where subscribers connect to, and how.
 pub struct Endpoint {
     pub address: SocketAddr,
@@ -31,14 +33,18 @@ impl Endpoint {
     }
 
     /// TLS towards `host:port`, whose certificate a root of this PEM file must have signed.
-    pub fn tls(address: SocketAddr, host: &str, roots_file: &Path) -> io::Result<Self> {
+    pub fn tls(address: SocketAddr, host: &str, roots_file: &Path, wire: Wire) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(roots_file).map_err(io::Error::other)? {
             roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
         }
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-        let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        if wire == Wire::H2 {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
+        let config = Arc::new(config);
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_owned();
         let name = ServerName::try_from(name).map_err(io::Error::other)?;
         Ok(Self { address, tls: Some(Tls { config, name }) })

@@ -5,13 +5,15 @@ use std::fmt::Write;
 
 use clap::ValueEnum;
 
-use super::marker::Marker;
+use super::{h2, marker::Marker};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wire {
     Sse,
     Ws,
+    /// SSE over HTTP/2 of an https server, without traffic.
+    H2,
     /// Socket.IO 4.x: protocol 5 on Engine.IO 4, by WebSocket from the start.
     #[value(name = "socketio")]
     SocketIo,
@@ -33,9 +35,10 @@ pub enum Subscription<'a> {
 }
 
 impl Wire {
-    /// The head that opens the stream. Room names of the generator need no escape in a query.
-    pub fn handshake(self, host: &str, subscription: Subscription<'_>) -> Vec<u8> {
+    /// What opens a stream, or several on one connection of HTTP/2. Room names of the generator need no escape in a query.
+    pub fn handshake(self, host: &str, subscription: Subscription<'_>, streams: u32) -> Vec<u8> {
         let (path, headers) = match self {
+            Self::H2 => return h2::handshake(host, subscription, streams),
             Self::Sse => ("/sse", "Accept: text/event-stream\r\n"),
             Self::Ws => ("/ws", UPGRADE),
             Self::SocketIo => ("/socket.io/?EIO=4&transport=websocket", UPGRADE),
@@ -56,7 +59,7 @@ impl Wire {
     /// The status that accepts the handshake.
     pub fn accepting_status(self) -> u16 {
         match self {
-            Self::Sse => 200,
+            Self::Sse | Self::H2 => 200,
             Self::Ws | Self::SocketIo => 101,
         }
     }
@@ -66,6 +69,7 @@ impl Wire {
     pub fn next_unit(self, bytes: &[u8], size: usize) -> Option<(Unit<'_>, usize)> {
         match self {
             Self::Sse => sse_block(bytes, size),
+            Self::H2 => h2::frame(bytes),
             Self::Ws => frame(bytes, native_text),
             Self::SocketIo => frame(bytes, socketio_text),
         }
@@ -82,6 +86,12 @@ pub enum Unit<'a> {
     Heartbeat,
     /// The Engine.IO session is open, to be answered with [`CONNECT`].
     Open,
+    /// HTTP/2: the head of one more stream has come; whether it is what was asked for.
+    Answered(bool),
+    /// HTTP/2: what the server wishes, to be acknowledged.
+    Settings,
+    /// HTTP/2: a stream, or all, came to an end.
+    Ended,
     /// The wire's notice that events may have been missed.
     Gap,
     /// The server confirms that the room's events come from here on.
