@@ -65,6 +65,11 @@ impl Recall {
         })
     }
 
+    /// What an outage has left out: up to where the room is numbered anew. What has come since then waits to be delivered.
+    pub fn of_outage(recording: &Recording, timeline: &Timeline, after: Position) -> Option<Self> {
+        Some(Self { here: recording.begun()?, ..Self::of(recording, timeline, after)? })
+    }
+
     /// What others report may yet close a hole.
     pub fn may_hear_more(&self) -> bool {
         self.after < self.since && self.here.marker_ms < self.since.marker_ms.saturating_add(YOUNG_MS)

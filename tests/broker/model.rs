@@ -45,6 +45,8 @@ pub enum Twin {
     TearsUnsaid,
     /// A node that hears the room from now on counts from the marker before.
     NoMarkerAwaited,
+    /// After an outage all is fetched up to now, also what waits to be delivered.
+    FetchesWhatWaits,
 }
 
 const KEY: ResumeKey = ResumeKey::new([1; 16]);
@@ -70,8 +72,8 @@ struct Node {
     /// The batch on its way.
     sent: Option<Batch>,
     answer: Option<Written>,
-    /// What is being fetched after an outage.
-    fetching: Option<(Recall, Position)>,
+    /// Since when something is missing after an outage, and since when it is numbered anew; what is being fetched of it.
+    fetching: Option<(Position, Position, Option<Recall>)>,
     member: Member,
 }
 
@@ -198,9 +200,7 @@ impl World {
                 self.shown.push(Position { marker_ms: ms, count: 0 });
             }
             Some(Begun::After(after)) => {
-                let recall = Recall::of(&node.recording, &node.timeline, after).unwrap();
-                let since = node.recording.begun().unwrap();
-                node.fetching = Some((recall, since));
+                node.fetching = Some((after, node.recording.begun().unwrap(), None));
             }
         }
         Ok(())
@@ -225,10 +225,16 @@ impl World {
         sent.into_iter().try_for_each(|number| node.member.see(number))
     }
 
-    /// The answer to what a node has missed during an outage.
+    /// What a node has missed during an outage is asked for, and another time, answered.
     async fn catch_up(&mut self, at: usize) -> Outcome {
-        let Some((recall, since)) = self.nodes[at].fetching.take() else { return Ok(()) };
-        let stored = self.archives.read(recall.after, self.limits.size).await;
+        let node = &mut self.nodes[at];
+        let Some((after, since, recall)) = node.fetching.take() else { return Ok(()) };
+        let Some(recall) = recall else {
+            let recall = if self.twin == Some(Twin::FetchesWhatWaits) { Recall::of } else { Recall::of_outage };
+            node.fetching = Some((after, since, recall(&node.recording, &node.timeline, after)));
+            return Ok(());
+        };
+        let stored = self.archives.read(recall.after, self.limits.size + 1).await;
         let node = &mut self.nodes[at];
         if !node.recording.is_catching_up(since) {
             return Ok(());
@@ -282,7 +288,7 @@ impl World {
         }
         let number = self.dice.roll(0..self.questions.len() as u64) as usize;
         let Question { node, recall } = self.questions.swap_remove(number);
-        let stored = self.archives.read(recall.after, self.limits.size).await;
+        let stored = self.archives.read(recall.after, self.limits.size + 1).await;
         let (after, here) = (recall.after, recall.here);
         let recalled = recall.answer(&stored, read);
         self.judge(node, after, here, &recalled)
@@ -404,6 +410,7 @@ impl World {
         for at in 0..self.nodes.len() {
             self.listen(at, usize::MAX).await?;
             self.catch_up(at).await?;
+            self.catch_up(at).await?;
         }
         while self
             .nodes
@@ -472,7 +479,7 @@ async fn the_scripts_in_redis_do_what_the_model_does() {
 /// The twins, on the model and on the scripts.
 #[actix::test]
 async fn without_its_cures_the_history_has_holes_that_these_checks_find() {
-    for twin in [Twin::NothingLate, Twin::AllClaims, Twin::TearsUnsaid, Twin::NoMarkerAwaited] {
+    for twin in [Twin::NothingLate, Twin::AllClaims, Twin::TearsUnsaid, Twin::NoMarkerAwaited, Twin::FetchesWhatWaits] {
         let fault = first_fault(Some(twin)).await;
         println!("{twin:?}: {fault:?}");
         assert!(fault.is_some(), "{twin:?}");

@@ -54,16 +54,12 @@ fn read(stream: &mut Stream, count: usize) -> Vec<Block> {
     (0..count).map(|_| stream.next().expect("an event")).collect()
 }
 
-/// What came before the first notice, and the notice.
-fn up_to_gap(stream: &mut Stream) -> (Vec<u32>, Value) {
-    let mut before = Vec::new();
-    loop {
-        let block = stream.next().expect("an event");
-        match block.event.as_str() {
-            "callboard:gap" => return (before, serde_json::from_str(&block.data).expect("JSON")),
-            _ => before.push(block.data.parse().expect("a number")),
-        }
-    }
+/// The notice, which comes first, and so many events behind it.
+fn gap(stream: &mut Stream, count: usize) -> (Vec<u32>, Value) {
+    let notice = stream.next().expect("a notice");
+    assert_eq!(notice.event, "callboard:gap", "{notice:?}");
+    let numbers = read(stream, count).into_iter().map(|block| block.data.parse().expect("a number"));
+    (numbers.collect(), serde_json::from_str(&notice.data).expect("JSON"))
 }
 
 fn trimmed(room: &str) -> Value {
@@ -88,13 +84,13 @@ fn what_redis_evicts_or_flushes_while_nodes_live_is_told_of_on_every_node() {
         let fresh = id(&read(&mut there, 2)[0]);
         eventually("what came since is written", || (kept(&one, "r") == u64::from(left + 2)).then_some(()));
 
-        let (before, notice) = up_to_gap(&mut resume(&one, "room=r", &first));
         let held = if left > 0 { 2 } else { EVENTS + 2 - IN_MEMORY + 1 };
-        assert_eq!((before, notice), ((held..=EVENTS + 2).collect(), trimmed("r")), "{harm:?}: where it was recorded");
+        let told = gap(&mut resume(&one, "room=r", &first), (held..=EVENTS + 2).count());
+        assert_eq!(told, ((held..=EVENTS + 2).collect(), trimmed("r")), "{harm:?}: where it was recorded");
         let two = node(&redis);
-        let (before, notice) = up_to_gap(&mut resume(&two, "room=r", &first));
         let held = if left > 0 { 2 } else { EVENTS + 1 };
-        assert_eq!((before, notice), ((held..=EVENTS + 2).collect(), trimmed("r")), "{harm:?}: elsewhere");
+        let told = gap(&mut resume(&two, "room=r", &first), (held..=EVENTS + 2).count());
+        assert_eq!(told, ((held..=EVENTS + 2).collect(), trimmed("r")), "{harm:?}: elsewhere");
         for hub in [&one, &two] {
             let next = read(&mut resume(hub, "room=r", &fresh), 1).remove(0);
             assert_eq!((next.event.as_str(), next.data), ("message", (EVENTS + 2).to_string()), "{harm:?}: what came since is whole");
@@ -120,7 +116,7 @@ fn nodes_whose_redis_comes_back_empty_go_on_with_the_same_ids() {
     hubs.iter().for_each(|hub| hub.wait_for_metric("callboard_broker_up", 0.0));
     let redis = Redis::start_at(port, &[]);
     for stream in &mut streams {
-        assert_eq!(up_to_gap(stream), (vec![], json!({ "rooms": ["r"], "reason": "broker_lost" })));
+        assert_eq!(gap(stream, 0), (vec![], json!({ "rooms": ["r"], "reason": "broker_lost" })));
     }
     // Both are back.
     let publish_new = |number: u32| {
@@ -132,7 +128,7 @@ fn nodes_whose_redis_comes_back_empty_go_on_with_the_same_ids() {
     let new = streams.each_mut().map(|stream| read(stream, 2));
     assert_eq!(new[0], new[1], "under the same ids");
     for hub in [&hubs[0], &hubs[1], &node(&redis)] {
-        assert_eq!(up_to_gap(&mut resume(hub, "room=r", &old[0])), (vec![3, 4], trimmed("r")));
+        assert_eq!(gap(&mut resume(hub, "room=r", &old[0]), 2), (vec![3, 4], trimmed("r")));
         assert_eq!(read(&mut resume(hub, "room=r", &id(&new[0][0])), 1)[0].data, "4");
     }
 }
@@ -146,9 +142,9 @@ fn what_has_run_out_is_told_of() {
     let first = id(&read(&mut stream, 2)[0]);
     eventually("it is written", || (kept(&hub, "brief") == 2).then_some(()));
     eventually("it has run out", || (kept(&hub, "brief") == 0).then_some(()));
-    assert_eq!(up_to_gap(&mut resume(&hub, "room=brief", &first)), (vec![], trimmed("brief")));
+    assert_eq!(gap(&mut resume(&hub, "room=brief", &first), 0), (vec![], trimmed("brief")));
     let other = node(&redis);
-    assert_eq!(up_to_gap(&mut resume(&other, "room=brief", &first)), (vec![], trimmed("brief")));
+    assert_eq!(gap(&mut resume(&other, "room=brief", &first), 0), (vec![], trimmed("brief")));
 }
 
 /// An id covers 256 rooms.
@@ -164,9 +160,13 @@ fn rooms_past_the_bound_of_an_id_are_named_and_replayed_as_far_as_they_are_kept(
     let last = id(&read(&mut stream, ALL)[ALL - 1]);
     drop(stream);
     rooms.iter().for_each(|room| publish(&hub, room, [2]));
-    let (before, notice) = up_to_gap(&mut resume(&hub, &query, &last));
+    let mut resumed = resume(&hub, &query, &last);
+    let (notices, events): (Vec<_>, Vec<_>) =
+        read(&mut resumed, ALL + (ALL - 256) + 1).into_iter().partition(|block| block.event == "callboard:gap");
+    let notice: Value = serde_json::from_str(&notices[0].data).expect("JSON");
+    let came: Vec<u32> = events.iter().map(|block| block.data.parse().expect("a number")).collect();
     let past = notice["rooms"].as_array().expect("rooms").len();
-    assert_eq!((past, notice["reason"].as_str()), (ALL - 256, Some("unknown_position")));
-    let count = |number| before.iter().filter(|came| **came == number).count();
+    assert_eq!((notices.len(), past, notice["reason"].as_str()), (1, ALL - 256, Some("unknown_position")));
+    let count = |number| came.iter().filter(|came| **came == number).count();
     assert_eq!((count(1), count(2)), (past, ALL), "all that is kept of those, and what was missed of the others");
 }

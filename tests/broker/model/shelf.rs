@@ -217,7 +217,7 @@ impl Archives {
 impl Real {
     async fn record(&mut self, batch: &Batch, twin: Option<Twin>) -> Written {
         let script = match twin {
-            None | Some(Twin::TearsUnsaid | Twin::NoMarkerAwaited) => RECORD.to_owned(),
+            None | Some(Twin::TearsUnsaid | Twin::NoMarkerAwaited | Twin::FetchesWhatWaits) => RECORD.to_owned(),
             Some(Twin::NothingLate) => RECORD.replace("LONGEST = 10000", "LONGEST = -1"),
             Some(Twin::AllClaims) => RECORD.replace("claimed = written end", "claimed = since end"),
         };

@@ -8,7 +8,11 @@ use tokio::time::Instant;
 use super::super::RedisBridge;
 use crate::{
     actors::messages::{BridgeRestored, BrokerError, Deliver},
-    broker::recall::Recalled,
+    broker::{
+        recall::{Recall, Recalled},
+        recording::Recording,
+        timeline::Timeline,
+    },
     protocol::{Position, Target},
 };
 
@@ -49,7 +53,8 @@ impl RedisBridge {
 
     /// Fetches what other nodes have recorded while this one was cut off.
     fn catch_up(&mut self, target: Target, after: Position, ctx: &mut Context<Self>) {
-        let Some(fetch) = self.fetch(&target, after) else { return };
+        let recall = |recording: &Recording, timeline: &Timeline| Recall::of_outage(recording, timeline, after);
+        let Some(fetch) = self.fetch(&target, recall) else { return };
         let since = self.routes.get(&target).and_then(|route| route.recording.as_ref()).and_then(|recording| recording.begun());
         let Some(since) = since else { return };
         ctx.spawn(fetch.run().into_actor(self).map(move |recalled, bridge, _| bridge.caught_up(&target, since, recalled)));

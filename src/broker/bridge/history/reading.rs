@@ -15,6 +15,8 @@ use crate::{
     broker::{
         archive::{Archive, Entry},
         recall::{Recall, Recalled},
+        recording::Recording,
+        timeline::Timeline,
     },
     protocol::{GapReason, Position, Publication, RoomName, Target, dialect::Delivery, resume::Point, source::Sources},
 };
@@ -25,10 +27,10 @@ const PROOF: [Duration; 4] = [Duration::from_millis(20), Duration::from_millis(4
 const AHEAD_MS: u64 = 5_000;
 
 impl RedisBridge {
-    pub(super) fn fetch(&self, target: &Target, after: Position) -> Option<Fetch> {
+    pub(super) fn fetch(&self, target: &Target, recall: impl FnOnce(&Recording, &Timeline) -> Option<Recall>) -> Option<Fetch> {
         let recording = self.routes.get(target)?.recording.as_ref()?;
         let Target::Room(room) = target.clone() else { return None };
-        let recall = Recall::of(recording, &self.desk.timeline, after)?;
+        let recall = recall(recording, &self.desk.timeline)?;
         Some(Fetch {
             archive: Rc::clone(self.desk.archive.as_ref()?),
             reader: Reader {
@@ -73,7 +75,7 @@ impl RedisBridge {
             replayed.missed = recent.cloned().collect();
             return Ok(replayed);
         }
-        match self.fetch(&target, after) {
+        match self.fetch(&target, |recording, timeline| Recall::of(recording, timeline, after)) {
             Some(fetch) => Err(Box::new((fetch, replayed))),
             None => {
                 let ring = self.routes.get(&target).and_then(|route| route.recording.as_ref()).map(|recording| recording.ring());
@@ -165,7 +167,8 @@ impl Fetch {
     pub(super) async fn run(self) -> Result<Recalled, BrokerError> {
         let mut patience = PROOF.iter().filter(|_| !self.is_alone && self.recall.may_hear_more());
         loop {
-            let stored = self.archive.read(&self.reader.room, self.recall.after, self.size).await?;
+            // One more than is replayed, or a stream that has yet to be trimmed to a new size would look whole.
+            let stored = self.archive.read(&self.reader.room, self.recall.after, self.size.saturating_add(1)).await?;
             match patience.next().filter(|_| !self.recall.is_settled(&stored.coverage)) {
                 Some(wait) => sleep(*wait).await,
                 None => return Ok(self.recall.answer(&stored, |entry| self.reader.read(entry))),
