@@ -16,7 +16,7 @@ pub struct Stopwatch {
 }
 
 /// How long something took, and how much of it the machine may have been busy with other things.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Reading {
     took: Duration,
     waited: Duration,
@@ -43,6 +43,12 @@ impl Stopwatch {
 impl Reading {
     pub fn is_within(self, limit: Duration) -> bool {
         self.took <= limit + self.waited
+    }
+
+    /// Of two, the one that is harder to excuse.
+    pub fn or_slower(self, other: Self) -> Self {
+        let unexcused = |reading: Self| (reading.took.saturating_sub(reading.waited), reading.took);
+        if unexcused(other) > unexcused(self) { other } else { self }
     }
 
     /// From an earlier reading of the same watch to this.

@@ -103,7 +103,11 @@ impl Outage {
 impl Recovery {
     /// The slowest of several.
     fn or_slower(self, other: Self) -> Self {
-        Self { subscribed: self.subscribed.max(other.subscribed), told: self.told.max(other.told), untold: self.untold.max(other.untold) }
+        Self {
+            subscribed: self.subscribed.or_slower(other.subscribed),
+            told: self.told.or_slower(other.told),
+            untold: self.untold.max(other.untold),
+        }
     }
 
     fn judge(&self, trial: &Trial, report: &mut Report) {

@@ -108,7 +108,7 @@ fn roll(report: &mut Report, store: &Store, here: Hub, far: Hub, rounds: usize) 
         for hub in &hubs {
             patiently("only those who are there are listed", || members(hub) == expected);
         }
-        slowest = slowest.max(watch.read());
+        slowest = slowest.or_slower(watch.read());
     }
     report.figure(format!("{} nodes restarted", rounds * 2));
     report.promise("nobody haunts a rolling restart", slowest, GHOSTS_GONE);
