@@ -45,6 +45,9 @@ impl DropReason {
     }
 }
 
+/// Whose mailboxes are counted when they are full.
+const MAILBOXES: [&str; 5] = ["bridge", "registry", "room", "user", "namespace"];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WireLabel {
     wire: &'static str,
@@ -142,7 +145,17 @@ impl Metrics {
             process: ProcessGauges::new(&mut registry),
             registry,
         };
+        inner.begin();
         Self(Arc::new(inner))
+    }
+
+    /// Has the series of a source begin at 0, so that what is not there is nothing that happened (and `rate()` sees the first).
+    pub fn expect_source(&self, source: &str, reasons: &[&'static str]) {
+        drop(self.published(source));
+        for reason in reasons {
+            let label = SourceReasonLabel { source: source.to_owned(), reason };
+            drop(self.0.source_errors.get_or_create(&label));
+        }
     }
 
     /// The text that Prometheus scrapes.
@@ -230,6 +243,18 @@ impl Metrics {
 
     pub fn delivery(&self) -> &Histogram {
         &self.0.delivery
+    }
+}
+
+impl Inner {
+    /// As [`Metrics::expect_source`], for what no configuration names.
+    fn begin(&self) {
+        for actor in MAILBOXES {
+            drop(self.mailbox_full.get_or_create(&ActorLabel { actor }));
+        }
+        for (wire, reason) in WireName::ALL.into_iter().flat_map(|wire| CloseReason::ALL.map(|reason| (wire, reason))) {
+            drop(self.closes.get_or_create(&WireReasonLabel { wire: wire.as_str(), reason: reason.text() }));
+        }
     }
 }
 

@@ -129,6 +129,8 @@ impl Connection {
             match received {
                 Received::Command(command) if self.is_within_rate() => self.obey(command, ctx),
                 Received::Command(command) => self.warn_of_rate(command.into_reference()),
+                Received::Refused(bytes) if self.is_within_rate() => self.parts.outbox.push_control(bytes),
+                Received::Refused(_) => self.warn_of_rate(Reference::default()),
                 Received::Due(command) => self.obey(command, ctx),
                 Received::Namespace(request) if self.is_within_rate() => self.admit(request, ctx),
                 Received::Namespace(_) => self.say_goodbye(CloseReason::Policy),

@@ -369,6 +369,9 @@ pub enum BrokerError {
     Overloaded,
     #[error("the broker refuses it: {0}")]
     Refused(String),
+    /// No node would read it.
+    #[error("the event has {bytes} bytes as it is published, more than {limit}")]
+    TooLarge { bytes: usize, limit: usize },
 }
 
 // ---- door → registry --------------------------------------------------------------------------------------------------------
@@ -448,6 +451,7 @@ impl From<BrokerError> for Refusal {
     fn from(error: BrokerError) -> Self {
         let code = match error {
             BrokerError::Overloaded => ErrorCode::Overloaded,
+            BrokerError::TooLarge { .. } => ErrorCode::TooLarge,
             BrokerError::Unavailable | BrokerError::Refused(_) => ErrorCode::BrokerUnavailable,
         };
         Self::new(code, error.to_string())

@@ -36,7 +36,7 @@ use crate::{
     config::Config,
     lifeline::Lifeline,
     metrics::Metrics,
-    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target},
+    protocol::{ConnectionId, Encoding, ErrorCode, GapReason, Reference, Reply, RoomName, Target, resume},
 };
 
 /// How long a client waits for the broker before it is told that it has joined although nothing is confirmed.
@@ -110,6 +110,11 @@ pub(super) fn at_once<T: 'static>(result: Result<T, Refusal>) -> Answer<T> {
     Box::pin(future::ready(result))
 }
 
+/// Why nothing is replayed where nothing is kept: what is no id of ours says nothing of what its bearer has seen.
+fn without_history(since: &str) -> GapReason {
+    if resume::is_shaped_like_id(since) { GapReason::NoHistory } else { GapReason::UnknownPosition }
+}
+
 impl RoomRegistry {
     pub fn new(parts: RegistryParts) -> Self {
         Self {
@@ -143,9 +148,9 @@ impl RoomRegistry {
     fn join(&mut self, order: Join, ctx: &mut Context<Self>) -> Answer<()> {
         let Join { connection, room, encoding, since, greeting, .. } = order;
         let user = self.connections.get(&connection).filter(|client| client.has_user).and_then(|client| client.identity.user.clone());
-        if let (Some(user), Some(_)) = (user, &since) {
+        if let (Some(user), Some(since)) = (user, &since) {
             // Its own events keep no history, and came over the same stream.
-            self.note_gap(connection, &Target::User(user), GapReason::NoHistory, ctx);
+            self.note_gap(connection, &Target::User(user), without_history(since), ctx);
         }
         self.enter(connection, Target::Room(room), Arrival { encoding, greeting, since }, ctx)
     }
@@ -159,8 +164,8 @@ impl RoomRegistry {
         ctx: &mut Context<Self>,
     ) -> Answer<()> {
         let keeps_history = matches!(&target, Target::Room(room) if self.parts.config.rule_for(room).history.is_kept());
-        if since.is_some() && !keeps_history {
-            self.note_gap(connection, &target, GapReason::NoHistory, ctx);
+        if let Some(since) = since.as_deref().filter(|_| !keeps_history) {
+            self.note_gap(connection, &target, without_history(since), ctx);
         }
         // All who are in a room share the text of its name.
         let target = self.halls.get_key_value(&target).map_or(target, |(known, _)| known.clone());

@@ -27,20 +27,21 @@ use self::{
     route::{ChannelState, Route},
 };
 use super::{
-    link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused},
+    link::{Confirmed, Inbound, InboundLost, Link, LinkDown, LinkUp, Refused, Tracked},
     recording::Origin,
 };
 use crate::{
     actors::{
         attendance::Attendance,
         messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Steer, Subscribe, Unsubscribe},
+        receipt::Receipt,
     },
     config::Config,
     lifeline::{Lifeline, Readiness},
     metrics::Metrics,
     protocol::{
         Target,
-        dialect::{Control, Delivery, Emit},
+        dialect::{Control, DecodeError, Delivery, Emit},
         resume::ResumeKey,
         source::{Decoded, Sources, Standing},
     },
@@ -95,6 +96,8 @@ pub struct RedisBridge {
     permits: Arc<Semaphore>,
     /// Messages taken.
     taken: u64,
+    /// Of the message that is being routed.
+    tracked: Option<Receipt>,
     /// When each source's unreadable payloads were last logged.
     logged: HashMap<usize, Instant>,
     is_up: bool,
@@ -104,7 +107,9 @@ pub struct RedisBridge {
 
 impl RedisBridge {
     pub fn new(parts: BridgeParts) -> Self {
+        parts.sources.iter().for_each(|source| parts.metrics.expect_source(source.label(), &DecodeError::REASONS));
         Self {
+            tracked: None,
             permits: Arc::new(Semaphore::new(parts.mailbox.min(Semaphore::MAX_PERMITS))),
             sources: Rc::new(parts.sources.clone()),
             desk: HistoryDesk::new(parts.key),
@@ -201,7 +206,7 @@ impl RedisBridge {
     fn deliver(&mut self, label: &Arc<str>, emit: Emit<Target>, origin: Origin<'_>) {
         let target = emit.to.clone();
         let Some(route) = self.routes.get_mut(&target).filter(|route| !route.is_frozen) else { return };
-        let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id));
+        let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id)).or_else(|| self.tracked.take());
         let publication = history::publication(emit, &self.parts.attendance);
         let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
         let published = self.parts.metrics.published(label);
@@ -277,6 +282,16 @@ impl Handler<Inbound> for RedisBridge {
                 self.flush_soon(ctx);
             }
         }
+    }
+}
+
+impl Handler<Tracked> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, Tracked { inbound, receipt }: Tracked, ctx: &mut Context<Self>) {
+        self.tracked = Some(receipt);
+        self.handle(inbound, ctx);
+        self.tracked = None;
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::archive::Archive;
 use crate::{
-    actors::messages::BrokerError,
+    actors::{messages::BrokerError, receipt::Receipt},
     protocol::resume::{ResumeKey, RoomHash},
 };
 
@@ -41,6 +41,14 @@ pub trait Link {
 pub struct Inbound {
     pub channel: Arc<str>,
     pub payload: Bytes,
+}
+
+/// Embedded broker → bridge: a message whose publisher is held up until it is with all that it is for.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Tracked {
+    pub inbound: Inbound,
+    pub receipt: Receipt,
 }
 
 /// Link → bridge: messages that found the bridge's mailbox full, by channel.

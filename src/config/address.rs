@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use super::units::read;
+use super::{broker_url::mask_password, units::read};
 
 /// A place to listen at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -150,14 +150,14 @@ impl<'de> Deserialize<'de> for AllowedOrigin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwksLocation {
     File(PathBuf),
-    Url(String),
+    Url(HttpUrl),
 }
 
 impl Serialize for JwksLocation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::File(path) => path.serialize(serializer),
-            Self::Url(url) => serializer.serialize_str(url),
+            Self::Url(url) => url.serialize(serializer),
         }
     }
 }
@@ -166,22 +166,52 @@ impl<'de> Deserialize<'de> for JwksLocation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parse = |text: &str| match text {
             "" => None,
-            url if is_http_url(url) => Some(Self::Url(url.to_owned())),
-            url if url.contains("://") => None,
+            url if url.contains("://") => HttpUrl::parse(url).map(Self::Url),
             path => Some(Self::File(PathBuf::from(path))),
         };
         read(deserializer, parse, "expected a file or an http(s) address")
     }
 }
 
-pub(super) fn is_http_url(text: &str) -> bool {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || c.is_control()))
+/// An http(s) address. It may hold a password, so it shows without one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpUrl(Box<str>);
+
+impl HttpUrl {
+    fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
+        let is_address = !rest.is_empty() && !rest.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+        is_address.then(|| Self(Box::from(text)))
+    }
+
+    /// The address itself, for the one who asks there.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
 }
 
-/// An http(s) address: `#[serde(deserialize_with = "address::http_url")]`
-pub(super) fn http_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    read(deserializer, |text| is_http_url(text).then(|| text.to_owned()), "expected an address such as \"http://127.0.0.1:8000/auth/\"")
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&mask_password(&self.0))
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for HttpUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read(deserializer, Self::parse, "expected an address such as \"http://127.0.0.1:8000/auth/\"")
+    }
 }
 
 /// Names of rooms: `#[serde(deserialize_with = "address::room_names")]`

@@ -56,7 +56,8 @@ impl BrokerUrl {
             return None;
         }
         match scheme {
-            "redis" | "rediss" | "redis+unix" | "unix" => Some(Self::Redis(Secret::new(text))),
+            "redis" | "rediss" => is_redis_address(rest).then(|| Self::Redis(Secret::new(text))),
+            "redis+unix" | "unix" => Some(Self::Redis(Secret::new(text))),
             "redis-sentinel" | "rediss-sentinel" => parse_sentinel(scheme.starts_with("rediss"), rest).map(Self::Sentinel),
             "redis-cluster" | "rediss-cluster" => parse_cluster(scheme.starts_with("rediss"), rest).map(Self::Cluster),
             _ => None,
@@ -72,6 +73,17 @@ impl BrokerUrl {
             Self::Cluster(seeds) => seeds.iter().any(|url| url.expose().starts_with("rediss:")),
         }
     }
+}
+
+/// `[USER:PASSWORD@]HOST[:PORT][/DATABASE][?…]`. What else may be wrong with it, the Redis client says at start.
+fn is_redis_address(rest: &str) -> bool {
+    let address = rest.split_once('?').map_or(rest, |(address, _)| address);
+    let (host, database) = split_credentials(address).1.split_once('/').unwrap_or((split_credentials(address).1, ""));
+    let port = match host.rsplit_once(']') {
+        Some((_, after)) => after.strip_prefix(':'),
+        None => host.split_once(':').map(|(_, port)| port),
+    };
+    !host.is_empty() && port.is_none_or(|port| port.parse::<u16>().is_ok()) && (database.is_empty() || database.parse::<u32>().is_ok())
 }
 
 fn split_credentials(text: &str) -> (Option<&str>, &str) {
@@ -128,7 +140,7 @@ fn host_of(url: &str) -> &str {
 }
 
 /// Masks what stands before an `@`, but for a user's name, and the value of a `pass` or `password` parameter.
-fn mask_password(url: &str) -> String {
+pub(super) fn mask_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
     let (address, query) = rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
     let mut masked = format!("{scheme}://");
@@ -172,6 +184,7 @@ mod tests {
         for (text, shown) in [
             ("memory:", "memory:"),
             ("redis://127.0.0.1:6379/1", "redis://127.0.0.1:6379/1"),
+            ("redis://[::1]/?protocol=resp3", "redis://[::1]/?protocol=resp3"),
             ("redis://:hunter2@h", "redis://:***@h"),
             ("rediss://app:hunter2@h:6380/0", "rediss://app:***@h:6380/0"),
             ("redis://app:hunt@er2@h", "redis://app:***@h"),
@@ -207,6 +220,11 @@ mod tests {
             "redis-sentinel://a/m",
             "redis-cluster://a",
             "redis://a b",
+            "redis://h:port",
+            "redis://u:p@h:65536/0",
+            "redis://h:6379/zero",
+            "redis://[::1]:x",
+            "redis:///0",
         ] {
             assert_eq!(BrokerUrl::parse(text), None, "{text:?}");
         }

@@ -21,7 +21,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use address::{AllowedOrigin, Bind, JwksLocation};
+pub use address::{AllowedOrigin, Bind, HttpUrl, JwksLocation};
 pub use broker_url::{BrokerUrl, Sentinel};
 pub use error::{ConfigError, Mistake};
 pub use rules::{History, JoinRule, Overflow, PublishRule, RoomRule};

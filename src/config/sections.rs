@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    address::{self, AllowedOrigin, Bind, JwksLocation},
+    address::{self, AllowedOrigin, Bind, HttpUrl, JwksLocation},
     broker_url::BrokerUrl,
     rules::Overflow,
     units::{self, Rate, Secret},
@@ -311,8 +311,7 @@ impl Default for Jwt {
 #[serde(deny_unknown_fields)]
 pub struct Forward {
     /// Where to ask, by GET. No default.
-    #[serde(deserialize_with = "address::http_url")]
-    pub url: String,
+    pub url: HttpUrl,
     /// Request headers passed along. Default `cookie` and `authorization`.
     #[serde(default = "Forward::default_headers")]
     pub headers: Vec<String>,

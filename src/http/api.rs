@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
     http::{Method, header},
+    middleware::{Next, from_fn},
     web::{self, Bytes, Data, Path, Payload, ServiceConfig},
 };
 use bytes::BytesMut;
@@ -18,13 +21,7 @@ use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    door::Door,
-    error::ApiError,
-    identity::bearer,
-    origin::{self, Page},
-    wrong_method,
-};
+use super::{door::Door, error::ApiError, identity::bearer, origin, wrong_method};
 use crate::{
     actors::messages::{
         BrokerError, ConnectionLookup, Disconnect, Enrol, HistoryExtent, Publish, Published, Refusal, RoomList, RoomMemberList,
@@ -46,20 +43,36 @@ const BODY_PATIENCE: Duration = Duration::from_secs(8);
 const HOLD_UNREAD: Duration = Duration::from_secs(1);
 
 pub fn routes(app: &mut ServiceConfig) {
-    for (path, handler) in [
-        ("/api/publish", web::post().to(publish)),
-        ("/api/batch", web::post().to(batch)),
-        ("/api/join", web::post().to(join)),
-        ("/api/leave", web::post().to(leave)),
-        ("/api/disconnect", web::post().to(disconnect)),
-        ("/api/rooms", web::get().to(rooms)),
-        ("/api/rooms/{room:.*}", web::get().to(room)),
-        ("/api/connections/{id}", web::get().to(connection)),
+    for (path, handler, answered) in [
+        ("/api/publish", web::post().to(publish), "POST, OPTIONS"),
+        ("/api/batch", web::post().to(batch), "POST, OPTIONS"),
+        ("/api/join", web::post().to(join), "POST, OPTIONS"),
+        ("/api/leave", web::post().to(leave), "POST, OPTIONS"),
+        ("/api/disconnect", web::post().to(disconnect), "POST, OPTIONS"),
+        ("/api/rooms", web::get().to(rooms), "GET, OPTIONS"),
+        ("/api/rooms/{room:.*}", web::get().to(room), "GET, OPTIONS"),
+        ("/api/connections/{id}", web::get().to(connection), "GET, OPTIONS"),
     ] {
         app.service(
-            web::resource(path).route(handler).route(web::method(Method::OPTIONS).to(preflight)).default_service(web::to(wrong_method)),
+            web::resource(path)
+                .wrap(from_fn(let_page_read))
+                .route(handler)
+                .route(web::method(Method::OPTIONS).to(preflight))
+                .default_service(wrong_method(answered)),
         );
     }
+}
+
+/// The page that asked may read the answer, also one that says no.
+async fn let_page_read(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let door = request.app_data::<Data<Door>>();
+    let page = door.and_then(|door| origin::check(request.request(), &door.config().http.allowed_origins).ok()).unwrap_or_default();
+    let mut response = next.call(request).await?;
+    page.allow_in(response.headers_mut());
+    Ok(response)
 }
 
 async fn preflight(request: HttpRequest, door: Data<Door>) -> Result<HttpResponse, ApiError> {
@@ -67,20 +80,25 @@ async fn preflight(request: HttpRequest, door: Data<Door>) -> Result<HttpRespons
 }
 
 /// A caller who may: a request that shows a key, or comes from this machine where no keys are set.
-pub struct Caller(Page);
+pub struct Caller {
+    /// How long its body is, as far as it says.
+    declared: Option<usize>,
+}
 
 impl Caller {
     fn check(request: &HttpRequest) -> Result<Self, ApiError> {
         let Some(door) = request.app_data::<Data<Door>>() else {
             return Err(ApiError::new(ErrorCode::Internal, "the door is not open"));
         };
-        let page = origin::check(request, &door.config().http.allowed_origins)?;
         let config = door.config();
+        origin::check(request, &config.http.allowed_origins)?;
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let caller = Self { declared: length.and_then(|value| value.to_str().ok()?.parse().ok()) };
         let keys = &config.api.keys;
         if keys.is_empty() {
             let is_forwarded = request.headers().contains_key(header::FORWARDED) || request.headers().contains_key("x-forwarded-for");
             return if Door::is_local(request.peer_addr().map(|address| address.ip()), is_forwarded) {
-                Ok(Self(page))
+                Ok(caller)
             } else {
                 Err(ApiError::new(ErrorCode::Forbidden, "without api.keys the API answers callers on its own machine only"))
             };
@@ -91,14 +109,21 @@ impl Caller {
         };
         // Every key is compared, so that the time says nothing of which one it was.
         let is_known = keys.iter().fold(0, |known, key| known | key.expose().as_bytes().ct_eq(shown.as_bytes()).unwrap_u8());
-        if is_known == 1 { Ok(Self(page)) } else { Err(ApiError::new(ErrorCode::Unauthorized, "the API key is not known")) }
+        if is_known == 1 { Ok(caller) } else { Err(ApiError::new(ErrorCode::Unauthorized, "the API key is not known")) }
     }
 
-    fn answer(&self, value: &impl serde::Serialize) -> HttpResponse {
-        let mut response = HttpResponse::Ok();
-        self.0.allow(&mut response);
-        response.insert_header((header::CACHE_CONTROL, "no-store")).json(value)
+    /// The whole body. One that says it is too long is not read at all.
+    async fn body(&self, payload: Payload, door: &Door) -> Result<Bytes, ApiError> {
+        let limit = door.config().http.max_body;
+        match self.declared {
+            Some(length) if length > limit => Err(leave_unread(payload, too_large(limit))),
+            _ => read_body(payload, limit).await,
+        }
     }
+}
+
+fn answer(value: &impl serde::Serialize) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(value)
 }
 
 impl FromRequest for Caller {
@@ -118,23 +143,43 @@ pub async fn read_body(mut payload: Payload, limit: usize) -> Result<Bytes, ApiE
         match timeout_at(deadline, payload.next()).await {
             Ok(None) => return Ok(body.freeze()),
             Ok(Some(Ok(bytes))) if body.len() + bytes.len() <= limit => body.extend_from_slice(&bytes),
-            Ok(Some(Ok(_))) => break ApiError::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes")),
+            Ok(Some(Ok(_))) => break too_large(limit),
             Ok(Some(Err(error))) => return Err(ApiError::new(ErrorCode::BadRequest, format!("the body ended early: {error}"))),
             Err(_) => break ApiError::new(ErrorCode::TimedOut, "the body did not arrive in time"),
         }
     };
-    // actix-http waits without end for the rest of a chunked body that was dropped, but closes under one that is still held.
+    Err(leave_unread(payload, refusal))
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes"))
+}
+
+/// actix-http waits without end for the rest of a chunked body that was dropped, but closes under one that is still held.
+fn leave_unread(payload: Payload, refusal: ApiError) -> ApiError {
     actix_web::rt::spawn(async move {
         tokio::time::sleep(HOLD_UNREAD).await;
         drop(payload);
     });
-    Err(refusal)
+    refusal
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, ApiError> {
-    let invalid = |message: String| ApiError::new(ErrorCode::BadRequest, message);
-    json::check_depth(body, MAX_DEPTH).map_err(|error| invalid(format!("the body {error}")))?;
-    serde_json::from_slice(body).map_err(|error| invalid(format!("the body is not as expected: {error}")))
+fn check_depth(body: &[u8]) -> Result<(), ApiError> {
+    json::check_depth(body, MAX_DEPTH).map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the body {error}")))
+}
+
+/// Reads an object. The look at its first sign is not idle: serde's structs read arrays as well.
+fn parse<'a, T: Deserialize<'a>>(what: &str, text: &'a [u8]) -> Result<T, ApiError> {
+    let unexpected = |why: String| ApiError::new(ErrorCode::BadRequest, format!("the {what} is not as expected: {why}"));
+    if text.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(unexpected("it is no JSON object".into()));
+    }
+    serde_json::from_slice(text).map_err(|error| unexpected(error.to_string()))
+}
+
+fn parse_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    check_depth(body)?;
+    parse("body", body)
 }
 
 // ---- publishing -------------------------------------------------------------------------------------------------------------
@@ -149,7 +194,7 @@ struct PublishBody<'a> {
     #[serde(default)]
     users: Vec<String>,
     event: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     args: Option<Vec<&'a RawValue>>,
@@ -218,7 +263,7 @@ fn push_new(targets: &mut SmallVec<[Target; 1]>, target: Target) {
 
 /// The event that one body of `/api/publish` asks for.
 pub fn read_publish(body: &Bytes) -> Result<Publish, ApiError> {
-    parse::<PublishBody<'_>>(body)?.into_order()
+    parse_body::<PublishBody<'_>>(body)?.into_order()
 }
 
 /// Hands the event to the bridge at once, so that those of one batch keep their order; the answer comes later.
@@ -235,25 +280,33 @@ fn published(published: &Published) -> Value {
 }
 
 async fn publish(caller: Caller, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
-    let body = read_body(payload, door.config().http.max_body).await?;
+    let body = caller.body(payload, &door).await?;
     let result = send(&door, read_publish(&body)).await?;
-    Ok(caller.answer(&published(&result)))
+    Ok(answer(&published(&result)))
 }
 
 async fn batch(caller: Caller, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
-    let body = read_body(payload, door.config().http.max_body).await?;
-    let events: Vec<&RawValue> = parse(&body)?;
+    let body = caller.body(payload, &door).await?;
+    check_depth(&body)?;
+    let events: Result<Vec<&RawValue>, _> = serde_json::from_slice(&body);
+    let events = events.map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the body is no list of events: {error}")))?;
     if events.len() > MAX_BATCH {
         return Err(ApiError::new(ErrorCode::TooLarge, format!("{} events; a batch has at most {MAX_BATCH}", events.len())));
     }
-    let sent = events.into_iter().map(|raw| {
-        let body: Result<PublishBody<'_>, _> = serde_json::from_str(raw.get());
-        let body = body.map_err(|error| ApiError::new(ErrorCode::BadRequest, format!("the event is not as expected: {error}")));
-        send(&door, body.and_then(PublishBody::into_order))
-    });
-    let results = join_all(sent.collect::<Vec<_>>()).await;
+    let (mut results, mut under_way, mut were_keyed) = (Vec::with_capacity(events.len()), Vec::new(), false);
+    for raw in events {
+        let order = parse("event", raw.get().as_bytes()).and_then(PublishBody::into_order);
+        let is_keyed = order.as_ref().is_ok_and(|order| order.idempotency_key.is_some());
+        if is_keyed != were_keyed {
+            // A key is claimed before its event is sent, and one without a key would overtake it.
+            results.append(&mut join_all(std::mem::take(&mut under_way)).await);
+            were_keyed = is_keyed;
+        }
+        under_way.push(send(&door, order));
+    }
+    results.append(&mut join_all(under_way).await);
     let answers: Vec<Value> = results.iter().map(|result| result.as_ref().map_or_else(ApiError::to_json, published)).collect();
-    Ok(caller.answer(&answers))
+    Ok(answer(&answers))
 }
 
 // ---- membership -------------------------------------------------------------------------------------------------------------
@@ -301,19 +354,19 @@ async fn leave(caller: Caller, payload: Payload, door: Data<Door>) -> Result<Htt
 }
 
 async fn enrol(caller: &Caller, payload: Payload, door: &Door, is_member: bool) -> Result<HttpResponse, ApiError> {
-    let body = read_body(payload, door.config().http.max_body).await?;
-    let MembershipBody { user, connection, room } = parse(&body)?;
+    let body = caller.body(payload, door).await?;
+    let MembershipBody { user, connection, room } = parse_body(&body)?;
     let order = Enrol { subject: subject(user.as_deref(), connection.as_deref())?, room: room_name(&room)?, is_member };
     let concerned = everywhere(ask(door.registry.send(order).await)?)?;
-    Ok(caller.answer(&json!({ "connections": concerned })))
+    Ok(answer(&json!({ "connections": concerned })))
 }
 
 async fn disconnect(caller: Caller, payload: Payload, door: Data<Door>) -> Result<HttpResponse, ApiError> {
-    let body = read_body(payload, door.config().http.max_body).await?;
-    let DisconnectBody { user, connection } = parse(&body)?;
+    let body = caller.body(payload, &door).await?;
+    let DisconnectBody { user, connection } = parse_body(&body)?;
     let subject = subject(user.as_deref(), connection.as_deref())?;
     let concerned = everywhere(ask(door.registry.send(Disconnect { subject }).await)?)?;
-    Ok(caller.answer(&json!({ "connections": concerned })))
+    Ok(answer(&json!({ "connections": concerned })))
 }
 
 // ---- questions --------------------------------------------------------------------------------------------------------------
@@ -322,36 +375,36 @@ fn ask<T>(answer: Result<T, actix::MailboxError>) -> Result<T, ApiError> {
     answer.map_err(|_| ApiError::new(ErrorCode::Internal, "the hub is going down"))
 }
 
-async fn rooms(caller: Caller, door: Data<Door>) -> Result<HttpResponse, ApiError> {
+async fn rooms(_: Caller, door: Data<Door>) -> Result<HttpResponse, ApiError> {
     let rooms = ask(door.registry.send(RoomList).await)?;
     let rooms: Vec<Value> = rooms.iter().map(|(room, members)| json!({ "room": room, "connections": members })).collect();
-    Ok(caller.answer(&json!({ "rooms": rooms })))
+    Ok(answer(&json!({ "rooms": rooms })))
 }
 
-async fn room(caller: Caller, name: Path<String>, door: Data<Door>) -> Result<HttpResponse, ApiError> {
+async fn room(_: Caller, name: Path<String>, door: Data<Door>) -> Result<HttpResponse, ApiError> {
     let room = room_name(&name)?;
     let rule = door.config().rule_for(&room).clone();
     let members = ask(door.registry.send(RoomMemberList { room: room.clone() }).await)?;
     let connections = members.anonymous + members.users.iter().map(|(_, count)| count).sum::<usize>();
-    let mut answer = json!({ "room": room, "connections": connections });
+    let mut told = json!({ "room": room, "connections": connections });
     if rule.presence {
         let users = members.users.iter().map(|(user, connections)| json!({ "user": user, "connections": connections }));
-        answer["members"] = users.collect();
-        answer["anonymous"] = members.anonymous.into();
+        told["members"] = users.collect();
+        told["anonymous"] = members.anonymous.into();
     }
     if rule.history.is_kept() {
         let kept = ask(door.history.send(HistoryExtent { room }).await)?.map_err(Refusal::from)?;
-        answer["history"] = json!({ "length": kept.length, "first": kept.first, "last": kept.last });
+        told["history"] = json!({ "length": kept.length, "first": kept.first, "last": kept.last });
     }
-    Ok(caller.answer(&answer))
+    Ok(answer(&told))
 }
 
-async fn connection(caller: Caller, id: Path<String>, door: Data<Door>) -> Result<HttpResponse, ApiError> {
+async fn connection(_: Caller, id: Path<String>, door: Data<Door>) -> Result<HttpResponse, ApiError> {
     let unknown = || ApiError::new(ErrorCode::NotFound, format!("no node has a connection {:?}", &**id));
     let connection: ConnectionId = id.parse().map_err(|_| unknown())?;
     let found = ask(door.registry.send(ConnectionLookup { connection }).await)?.map_err(Refusal::from)?;
     let ConnectionReport { wire, user, rooms, queued, dropped } = found.ok_or_else(unknown)?;
-    Ok(caller.answer(&json!({
+    Ok(answer(&json!({
         "connection": connection,
         "wire": wire,
         "user": user,

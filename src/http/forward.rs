@@ -177,7 +177,7 @@ impl ForwardAuth {
         let asked = async {
             // The semaphore is never closed.
             let _permit = self.questions.acquire().await;
-            client::get(&self.config.url, headers, deadline.saturating_duration_since(Instant::now())).await
+            client::get(self.config.url.expose(), headers, deadline.saturating_duration_since(Instant::now())).await
         };
         let answer = timeout_at(deadline, asked).await.unwrap_or(Err(FetchError::TimedOut(self.config.timeout)));
         match answer.map_err(|error| error.to_string()).and_then(|answer| read(&answer)) {

@@ -23,7 +23,7 @@ pub async fn keep(keyring: Arc<Keyring>) {
                 continue;
             }
             Some(JwksLocation::File(_)) => keyring.reread().map_err(|error| error.to_string()),
-            Some(JwksLocation::Url(url)) => fetch(&url, &keyring).await.map_err(|error| format!("{url}: {error}")),
+            Some(JwksLocation::Url(url)) => fetch(url.expose(), &keyring).await.map_err(|error| format!("{url}: {error}")),
         };
         match read {
             Ok(()) => retry = FIRST_RETRY,

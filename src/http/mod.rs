@@ -20,8 +20,11 @@ pub mod verdict;
 pub mod websocket;
 
 use actix_web::{
-    HttpRequest,
-    http::Method,
+    HttpRequest, HttpResponse, ResponseError, Route,
+    http::{
+        Method,
+        header::{self, HeaderValue},
+    },
     web::{self, ServiceConfig},
 };
 
@@ -37,27 +40,37 @@ pub fn routes(app: &mut ServiceConfig, door: &web::Data<door::Door>) {
                 .route(web::get().to(sse::stream))
                 .route(web::post().to(sse::stream))
                 .route(web::method(Method::OPTIONS).to(sse::preflight))
-                .default_service(web::to(wrong_method)),
+                .default_service(wrong_method("GET, POST, OPTIONS")),
         );
     }
-    app.service(web::resource("/ws").route(web::get().to(websocket::connect)).default_service(web::to(wrong_method)));
+    app.service(web::resource("/ws").route(web::get().to(websocket::connect)).default_service(wrong_method("GET")));
     if door.conformance {
         app.service(web::resource("/echo").route(web::get().to(websocket::echo)));
     }
     socketio::routes(app, door);
     app.configure(api::routes);
-    for (path, handler) in [("/healthz", web::get().to(ops::healthz)), ("/readyz", web::get().to(ops::readyz))] {
-        app.service(web::resource(path).route(handler).default_service(web::to(wrong_method)));
-    }
-    app.service(web::resource("/metrics").route(web::get().to(ops::metrics)).default_service(web::to(wrong_method)));
-    app.service(web::resource("/").route(web::get().to(console::page)).default_service(web::to(wrong_method)));
-    app.service(web::resource("/static/{file}").route(web::get().to(console::file)).default_service(web::to(wrong_method)));
+    readable(app, "/healthz", || web::to(ops::healthz));
+    readable(app, "/readyz", || web::to(ops::readyz));
+    readable(app, "/metrics", || web::to(ops::metrics));
+    readable(app, "/", || web::to(console::page));
+    readable(app, "/static/{file}", || web::to(console::file));
     app.default_service(web::to(not_found));
 }
 
-async fn wrong_method(request: HttpRequest) -> Result<&'static str, ApiError> {
-    let message = format!("{} does not answer {}", request.path(), request.method());
-    Err(ApiError::new(ErrorCode::MethodNotAllowed, message))
+/// What is there to be read. Load balancers like to ask by HEAD (RFC 9110 §9.3.2); the server leaves the body out.
+fn readable(app: &mut ServiceConfig, path: &str, answer: fn() -> Route) {
+    let resource = web::resource(path).route(answer().method(Method::GET)).route(answer().method(Method::HEAD));
+    app.service(resource.default_service(wrong_method("GET, HEAD")));
+}
+
+/// The answer to any other method; it names those that are answered (RFC 9110 §15.5.6).
+fn wrong_method(answered: &'static str) -> Route {
+    web::to(move |request: HttpRequest| async move {
+        let message = format!("{} does not answer {}", request.path(), request.method());
+        let mut response: HttpResponse = ApiError::new(ErrorCode::MethodNotAllowed, message).error_response();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(answered));
+        response
+    })
 }
 
 async fn not_found(request: HttpRequest) -> Result<&'static str, ApiError> {

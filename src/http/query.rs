@@ -35,8 +35,12 @@ impl Query {
         }
         let mut rooms: Vec<RoomName> = Vec::new();
         for text in asked {
-            let room = RoomName::parse(text)
-                .map_err(|error| ApiError::new(ErrorCode::RoomNameInvalid, format!("the room name {text:?} {error}")))?;
+            let invalid = |why: &dyn std::fmt::Display| ApiError::new(ErrorCode::RoomNameInvalid, format!("the room name {text:?} {why}"));
+            if text.contains(char::REPLACEMENT_CHARACTER) {
+                // What stood there was something else, and another room than was meant.
+                return Err(invalid(&"is not UTF-8"));
+            }
+            let room = RoomName::parse(text).map_err(|error| invalid(&error))?;
             if !rooms.contains(&room) {
                 rooms.push(room);
             }

@@ -127,7 +127,8 @@ impl BusParts {
     }
 
     fn memory(&self, bridge: Addr<RedisBridge>, resp: Option<TcpListener>) -> MemoryBus {
-        let bus = MemoryBus::new(bridge, self.standing());
+        let mailbox = &self.config.mailbox;
+        let bus = MemoryBus::new(bridge, self.standing(), mailbox.room.min(mailbox.user));
         if let Some(listener) = resp {
             let password = self.config.broker.resp_password.as_ref().map(|password| password.expose().to_owned());
             let options = resp::Options { password, ..resp::Options::default() };

@@ -19,7 +19,7 @@ pub enum CloseReason {
     InvalidText,
     /// A frame or message over `http.max_frame`.
     TooLarge,
-    /// Messages that are not of the hub's language, three times.
+    /// Messages that are no JSON, three times.
     Unsupported,
     /// A rule forbids it: message rate, rooms.
     Policy,

@@ -1,5 +1,7 @@
 //! JSON by its surface: what can be told from the text without building a value.
 
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 /// The text nests arrays and objects deeper than allowed.
@@ -24,6 +26,11 @@ pub fn check_depth(text: &[u8], limit: usize) -> Result<(), TooDeep> {
         }
     }
     Ok(())
+}
+
+/// For a field where `null` is a value and not the same as nothing: `#[serde(default, deserialize_with = "present")]`.
+pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// From after the opening quote to after the closing one.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -134,7 +134,7 @@ fn as_raw(reference: &Reference) -> Option<&RawValue> {
 /// Why a client's message is no command.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refused {
-    /// Not this language at all: no JSON, no object, no `type`. The connection counts these.
+    /// No JSON at all. The connection counts these.
     #[error("{0}")]
     Malformed(String),
     /// A message of this language with something wrong in it.
@@ -154,20 +154,22 @@ impl Refused {
 
 /// Reads one message of a client.
 pub fn parse(text: &str) -> Result<Command, Refused> {
+    let malformed = |error: serde_json::Error| Refused::Malformed(format!("malformed message: {error}"));
+    let invalid = |Fault { code, message }, reference| Refused::Invalid { code, message, reference };
     // Without this look, serde would read an array as the fields in their order.
-    if !text.trim_start().starts_with('{') {
-        return Err(Refused::Malformed("a message is a JSON object".into()));
+    if !text.trim_ascii_start().starts_with('{') {
+        serde_json::from_str::<&RawValue>(text).map_err(malformed)?;
+        return Err(invalid(Fault::bad_request("a message is a JSON object"), Reference(None)));
     }
-    let message: Incoming<'_> = serde_json::from_str(text).map_err(|error| Refused::Malformed(format!("malformed message: {error}")))?;
-    let Some(Ok(kind)) = message.r#type.map(|raw| serde_json::from_str::<String>(raw.get())) else {
-        return Err(Refused::Malformed("a message has a type, which is a string".into()));
-    };
-    let fault = |fault: Fault, reference| Refused::Invalid { code: fault.code, message: fault.message, reference };
-    let reference = read_reference(message.r#ref).map_err(|error| fault(error, Reference(None)))?;
+    let message: Incoming<'_> = serde_json::from_str(text).map_err(|error| match error.is_data() {
+        true => invalid(Fault::bad_request(format!("the message is not as expected: {error}")), Reference(None)),
+        false => malformed(error),
+    })?;
+    let reference = read_reference(message.r#ref).map_err(|fault| invalid(fault, Reference(None)))?;
     json::check_depth(text.as_bytes(), MAX_DEPTH)
         .map_err(|error| Fault::bad_request(format!("the message {error}")))
-        .and_then(|()| message.command(&kind, reference.clone()))
-        .map_err(|error| fault(error, reference))
+        .and_then(|()| message.command(reference.clone()))
+        .map_err(|fault| invalid(fault, reference))
 }
 
 /// The fields of all messages, unread: so that a field of the wrong type is an answer with the `ref`, not a broken message.
@@ -181,7 +183,7 @@ struct Incoming<'a> {
     room: Option<&'a RawValue>,
     #[serde(borrow)]
     event: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     args: Option<&'a RawValue>,
@@ -189,11 +191,6 @@ struct Incoming<'a> {
     since: Option<&'a RawValue>,
     #[serde(borrow)]
     token: Option<&'a RawValue>,
-}
-
-/// Where `null` is a value: `"data":null` is one argument, no `data` is none.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    Deserialize::deserialize(deserializer).map(Some)
 }
 
 /// What is wrong with a message, before it is joined to the message's reference.
@@ -213,9 +210,9 @@ impl Fault {
 }
 
 impl Incoming<'_> {
-    fn command(&self, kind: &str, reference: Reference) -> Result<Command, Fault> {
-        Ok(match kind {
-            "join" => Command::Join { room: self.room()?, since: optional(self.since, "since")?.map(Into::into), reference },
+    fn command(&self, reference: Reference) -> Result<Command, Fault> {
+        Ok(match &*required(self.r#type, "type")? {
+            "join" => Command::Join { room: self.room()?, since: self.since()?, reference },
             "leave" => Command::Leave { room: self.room()?, reference },
             "publish" => Command::Publish { room: self.room()?, event: self.event()?, reference },
             "token" => Command::Token { token: required(self.token, "token")?.into(), reference },
@@ -230,6 +227,11 @@ impl Incoming<'_> {
     fn room(&self) -> Result<RoomName, Fault> {
         let name = required(self.room, "room")?;
         RoomName::parse(&name).map_err(|error| Fault::name(ErrorCode::RoomNameInvalid, "room", error))
+    }
+
+    /// An empty one is none, as with an EventSource that has seen no id yet.
+    fn since(&self) -> Result<Option<Box<str>>, Fault> {
+        Ok(optional(self.since, "since")?.filter(|id| !id.is_empty()).map(Into::into))
     }
 
     fn event(&self) -> Result<Event, Fault> {

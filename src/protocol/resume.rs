@@ -82,10 +82,7 @@ impl ResumeKey {
 
     /// Reads an id. `None` if it is not one that a node with this key made.
     pub fn read(&self, id: &str) -> Option<Resumed> {
-        if id.len() > (1 + MAX_ROOMS * MAX_ENTRY_BYTES + TAG_BYTES).div_ceil(3) * 4 {
-            return None;
-        }
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(id).ok()?;
+        let bytes = unpack(id)?;
         let (signed, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
         if !constant_time_eq(tag, &self.tag(signed)) {
             return None;
@@ -150,6 +147,18 @@ impl Resumed {
     pub fn all(&self) -> &[(RoomHash, Position)] {
         &self.0
     }
+}
+
+/// Whether this could be an id at all. Who made it, only the key can tell.
+pub fn is_shaped_like_id(text: &str) -> bool {
+    unpack(text).is_some_and(|bytes| bytes.len() > TAG_BYTES && bytes.first() == Some(&VERSION))
+}
+
+fn unpack(id: &str) -> Option<Vec<u8>> {
+    if id.len() > (1 + MAX_ROOMS * MAX_ENTRY_BYTES + TAG_BYTES).div_ceil(3) * 4 {
+        return None;
+    }
+    BASE64_URL_SAFE_NO_PAD.decode(id).ok()
 }
 
 fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {

@@ -60,13 +60,15 @@ pub enum Received {
     Namespace(ConnectRequest),
     /// It has left one.
     NamespaceLeft(Namespace),
-    /// To be sent back as it is: a pong, an error.
+    /// To be sent back as it is: a pong.
     Answer(Bytes),
+    /// A message that is no command, and what the client is told of it.
+    Refused(Bytes),
     /// The conversation is over; these bytes, if any, are the last.
     Close(CloseReason, Option<Bytes>),
 }
 
-/// Messages that are not of the hub's language, before the connection is closed with 1003.
+/// Messages that are no JSON, before the connection is closed with 1003.
 const MALFORMED_LIMIT: u8 = 3;
 
 #[derive(Debug)]
@@ -215,7 +217,7 @@ fn refuse(refused: native::Refused, malformed: &mut u8) -> Received {
             return Received::Close(reason, Some(websocket::close(reason.code(), reason.text())));
         }
     }
-    Received::Answer(native::reply_frame(&refused.into_reply()))
+    Received::Refused(native::reply_frame(&refused.into_reply()))
 }
 
 impl Encoding {

@@ -208,8 +208,19 @@ async fn three_malformed_messages_close_with_1003() {
         client.peer.send_frame(1, b"{nonsense").await;
         assert_eq!(client.peer.json().await["code"], "bad_request");
     }
-    client.peer.send_frame(1, b"[]").await;
+    client.peer.send_frame(1, b"[").await;
     assert_eq!(client.peer.close_code().await, 1003);
+}
+
+#[actix::test]
+async fn messages_that_are_no_commands_never_close_but_count_at_the_rate() {
+    let mut client = Client::opened(open_to_all(), &[]).await;
+    for _ in 0..10 {
+        client.peer.send_frame(1, b"[]").await;
+        assert_eq!(client.peer.json().await["code"], "bad_request");
+    }
+    client.peer.send_frame(1, b"{}").await;
+    assert_eq!(client.peer.json().await["code"], "rate_limited");
 }
 
 #[actix::test]

@@ -178,7 +178,7 @@ async fn a_node_that_lost_redis_says_so_and_hears_again_when_it_is_back() {
 
 #[actix::test]
 async fn the_embedded_broker_says_it_back() {
-    let mut node = Node::start(|bridge| Box::new(MemoryBus::new(bridge, nodes::standing(PREFIX).collect()).link()));
+    let mut node = Node::start(|bridge| Box::new(MemoryBus::new(bridge, nodes::standing(PREFIX).collect(), 64).link()));
     assert_eq!(node.hear().await, Heard::Up);
     node.tell(NodeChannel::Control, "one").await.expect("taken");
     assert_eq!(node.hear().await, said(NodeChannel::Control, "one"));

@@ -227,7 +227,8 @@ fn an_address_that_can_not_work_is_an_error_at_once() {
     assert!(seeds("redis://u:p@127.0.0.1:1").is_none());
     assert!(matches!(seeds("redis://u:p@127.0.0.1:port"), Some(AddressError::Unusable { .. })));
     assert!(matches!(connector("memory:", None), Some(AddressError::Embedded(_))));
-    assert!(matches!(connector("redis://127.0.0.1:port", None), Some(AddressError::Unusable { .. })));
+    assert!(BrokerUrl::parse("redis://127.0.0.1:port").is_none(), "the configuration finds that itself");
+    assert!(matches!(connector("redis://127.0.0.1:1?protocol=7", None), Some(AddressError::Unusable { .. })));
     assert!(matches!(connector("rediss://127.0.0.1:1", Some(b"no certificate")), Some(AddressError::NoCertificate)));
     assert!(connector("redis://127.0.0.1:1", None).is_none());
 }

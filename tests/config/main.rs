@@ -103,14 +103,19 @@ fn native_channels_follow_the_prefix() {
 #[test]
 fn the_effective_configuration_masks_every_secret() {
     let config = good(
-        "[broker]\nurl = 'rediss://app:hunter2@redis.example.org:6380/1'\nresp_password = 'hunter2'\n[auth.jwt]\nsecret = 'hunter2'\n[api]\nkeys = ['hunter2', 'hunter2']",
+        "[broker]\nurl = 'rediss://app:hunter2@redis.example.org:6380/1'\nresp_password = 'hunter2'\n[auth.jwt]\nsecret = 'hunter2'\n[api]\nkeys = ['hunter2', 'hunter2']\n\
+         [auth.forward]\nurl = 'http://app:hunter2@127.0.0.1/who'",
         &[],
     );
     let shown = config.to_toml();
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(shown.contains(r#"url = "rediss://app:***@redis.example.org:6380/1""#), "{shown}");
     assert!(shown.contains(r#"keys = ["***", "***"]"#) || shown.contains("    \"***\",\n"), "{shown}");
-    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    assert!(shown.contains(r#"url = "http://app:***@127.0.0.1/who""#), "{shown}");
+    let other = good("[auth.jwt]\njwks = 'https://app:hunter2@keys.example.org/jwks.json'", &[]);
+    for config in [config, other] {
+        assert!(!format!("{config:?}{}", config.to_toml()).contains("hunter2"), "{config:?}");
+    }
 }
 
 #[test]

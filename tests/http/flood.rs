@@ -1,7 +1,11 @@
 //! More than the hub can pass on: what it does not deliver it counts, it holds no more than its bounds, and Redis never has to
 //! wait for it.
 
-use std::thread;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+};
 
 use crate::support::{
     eventually,
@@ -61,4 +65,39 @@ fn a_flood_through_redis_is_counted_and_bounded_and_over_when_it_is_over() {
     reading.join().expect("the event after the flood arrives");
     drop(never_reader);
     eventually("published × members = delivered + dropped", || (delivered_and_dropped(&hub) == (published + 1) * MEMBERS).then_some(()));
+}
+
+/// The embedded broker has no buffer between publishers and rooms but the mailboxes: its publishers wait for them, as they would for
+/// a Redis that is busy.
+#[test]
+fn publishers_over_resp_are_slowed_to_what_a_room_takes_and_lose_nothing() {
+    const EVENTS: usize = 5_000;
+    for room in [1, 8, 100] {
+        let hub = Setup::new(&format!("[mailbox]\nconnection = 100000\nroom = {room}\n")).start();
+        let mut streams: Vec<Stream> = (0..3).map(|_| Stream::open(hub.address, "/sse?room=a")).collect();
+        let publishing: Vec<_> = (0..3)
+            .map(|publisher| {
+                let mut socket = TcpStream::connect(("127.0.0.1", hub.resp)).expect("the RESP listener");
+                let mut answers = socket.try_clone().expect("a socket");
+                let answered = thread::spawn(move || answers.read_exact(&mut [0; EVENTS * ":1\r\n".len()]).expect("an answer to each"));
+                thread::spawn(move || {
+                    let payloads = (0..EVENTS).map(|number| format!("{{\"data\":{}}}", number * 3 + publisher));
+                    let commands =
+                        payloads.map(|text| format!("*3\r\n$7\r\nPUBLISH\r\n$16\r\ncallboard:room:a\r\n${}\r\n{text}\r\n", text.len()));
+                    socket.write_all(commands.collect::<String>().as_bytes()).expect("all is read");
+                    answered.join().expect("all is answered");
+                })
+            })
+            .collect();
+        for stream in &mut streams {
+            let mut next = [0, 1, 2];
+            for (event, data) in stream.take(3 * EVENTS) {
+                let number: usize = data.parse().unwrap_or_else(|_| panic!("{event} {data}"));
+                assert_eq!(number, next[number % 3], "mailbox.room = {room}");
+                next[number % 3] += 3;
+            }
+        }
+        publishing.into_iter().for_each(|publishing| publishing.join().expect("a publisher"));
+        assert_eq!(hub.metric(r#"callboard_mailbox_full_total{actor="room"}"#), 0.0, "mailbox.room = {room}");
+    }
 }

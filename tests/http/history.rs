@@ -153,6 +153,16 @@ fn rooms_without_history_are_named_in_one_notice() {
 }
 
 #[test]
+fn what_is_no_id_is_an_unknown_position_in_every_room() {
+    for House { hub, redis: _redis } in houses() {
+        for text in ["garbage", "0-0", "null"] {
+            let mut stream = resume(&hub, "room=a&room=b", text);
+            assert_eq!(gap(&mut stream, 0), (json!({ "rooms": ["a", "b"], "reason": "unknown_position" }), Vec::new()), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_web_socket_resumes_each_room_by_itself_also_from_its_join() {
     for House { hub, redis: _redis } in houses() {
         let mut socket = Socket::open(hub.address, "/ws?room=");

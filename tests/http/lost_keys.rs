@@ -18,6 +18,8 @@ const IN_MEMORY: u32 = 256;
 const ROOMS: &str = r#"
 [http]
 max_rooms_per_connection = 400
+# Nothing must hide that a notice does not come.
+sse_keepalive = "1m"
 [[room]]
 match = "brief*"
 history = { size = 100, ttl = "1s" }

@@ -1,6 +1,8 @@
 //! What operators ask: alive, ready, how much; and the console page.
 
-use crate::support::{hub::Hub, publisher::Publisher, sse::Stream, websocket::Socket};
+use std::io::Read;
+
+use crate::support::{http, hub::Hub, publisher::Publisher, sse::Stream, websocket::Socket};
 
 #[test]
 fn a_hub_is_alive_and_ready() {
@@ -8,6 +10,47 @@ fn a_hub_is_alive_and_ready() {
     assert_eq!(hub.get("/healthz").json()["status"], "ok");
     let ready = hub.get("/readyz");
     assert_eq!((ready.status, ready.json()["ready"].as_bool(), ready.header("cache-control")), (200, Some(true), Some("no-store")));
+}
+
+#[test]
+fn a_load_balancer_may_ask_by_head() {
+    let hub = Hub::start("");
+    for path in ["/healthz", "/readyz", "/metrics", "/", "/static/callboard.js"] {
+        let mut stream = http::connect(hub.address);
+        http::send(&mut stream, "HEAD", path, &[("Connection", "close")], b"");
+        assert_eq!(http::read_head(&mut stream).status, 200, "{path}");
+        let mut body = Vec::new();
+        stream.read_to_end(&mut body).expect("the end");
+        assert!(body.is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn every_metric_is_there_from_the_start() {
+    let hub = Hub::start("");
+    let text = hub.get("/metrics").text();
+    for name in [
+        "callboard_connections{wire=",
+        "callboard_rooms ",
+        "callboard_users ",
+        "callboard_events_published_total{source=\"callboard:room:{room}\"}",
+        "callboard_events_published_total{source=\"sse\"}",
+        "callboard_events_delivered_total{wire=",
+        "callboard_events_dropped_total{reason=",
+        "callboard_closes_total{wire=\"sse\",reason=\"gone\"}",
+        "callboard_closes_total{wire=\"websocket\",reason=\"slow_consumer\"}",
+        "callboard_source_errors_total{source=\"sse\",reason=\"not_json\"}",
+        "callboard_mailbox_full_total{actor=\"bridge\"}",
+        "callboard_mailbox_full_total{actor=\"room\"}",
+        "callboard_broker_up ",
+        "callboard_broker_gaps_total ",
+        "callboard_broker_reconnects_total ",
+        "callboard_clock_round_trip_seconds ",
+        "callboard_delivery_seconds_count ",
+        "process_open_fds ",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(name)), "{name} in {text}");
+    }
 }
 
 #[test]
@@ -42,7 +85,7 @@ fn a_payload_that_is_none_is_counted_and_harms_nobody() {
     let hub = Hub::start("");
     let mut stream = Stream::open(hub.address, "/sse?room=a&room=sse");
     let mut publisher = Publisher::connect(hub.resp);
-    for payload in ["", "{", "[]", "nonsense", r#"{"event":"a\nb"}"#] {
+    for payload in ["", "{", "[]", "nonsense", r#"{"event":"a\nb"}"#, r#"{"order":7}"#] {
         publisher.publish("callboard:room:a", payload);
         publisher.publish("sse", payload);
     }
@@ -53,7 +96,7 @@ fn a_payload_that_is_none_is_counted_and_harms_nobody() {
         let lines = text.lines().filter(|line| line.starts_with("callboard_source_errors_total{") && line.contains(source));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     };
-    assert_eq!((counted(r#"source="callboard:room:{room}""#), counted(r#"source="sse""#)), (5.0, 5.0), "{text}");
+    assert_eq!((counted(r#"source="callboard:room:{room}""#), counted(r#"source="sse""#)), (6.0, 6.0), "{text}");
 }
 
 #[test]

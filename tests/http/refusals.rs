@@ -27,6 +27,7 @@ fn every_refusal_has_its_status_and_a_code_in_json() {
         ("GET", "/ws", "", 400, "bad_request"),
         ("GET", "/sse?room=a%0Ab", "", 400, "room_name_invalid"),
         ("GET", "/sse?room=a&room=", "", 400, "room_name_invalid"),
+        ("GET", "/sse?room=%FF", "", 400, "room_name_invalid"),
         ("GET", &long_room, "", 400, "room_name_invalid"),
         ("GET", "/sse?room=a&room=b&room=c", "", 403, "too_many_rooms"),
         ("GET", "/sse?room=members", "", 403, "forbidden"),

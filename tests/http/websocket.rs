@@ -97,7 +97,10 @@ fn malformed_messages_close_the_third_time() {
     for _ in 0..2 {
         assert_eq!(socket.ask("{not json")["code"], "bad_request");
     }
-    socket.send("[]");
+    for other in ["[]", "{}", "null"] {
+        assert_eq!(socket.ask(other)["code"], "bad_request", "{other} is JSON, and no message");
+    }
+    socket.send("{not json");
     assert_eq!(socket.end(), End::Code(1003));
     hub.publish(r#"{"room":"a","data":1}"#);
     assert_eq!(neighbour.next()["data"], 1);

@@ -161,24 +161,20 @@ fn a_publish_carries_its_arguments_untouched() {
 }
 
 #[test]
-fn what_is_not_this_language_is_malformed() {
-    for text in [
-        "",
-        "hello",
-        "{",
-        "1",
-        "null",
-        "[]",
-        r#"["join",1]"#,
-        r#"{"type":"ping"} x"#,
-        "{}",
-        r#"{"type":7}"#,
-        r#"{"type":null}"#,
-        r#"{"type":"ping","type":"ping"}"#,
-        r#"{"type":"publish","room":"r","data":nul}"#,
-    ] {
+fn what_is_no_json_is_malformed_and_other_json_is_refused() {
+    for text in ["", "hello", "{", "[", r#"{"type":"ping"} x"#, r#"{"type":"publish","room":"r","data":nul}"#] {
         assert!(matches!(parse(text), Err(Refused::Malformed(_))), "{text}");
     }
+    for text in ["1", "null", "[]", r#"["join",1]"#, r#""ping""#, r#"{"type":"ping","type":"ping"}"#] {
+        let refused = parse(text);
+        assert!(matches!(refused, Err(Refused::Invalid { code: ErrorCode::BadRequest, .. })), "{text}: {refused:?}");
+    }
+}
+
+#[test]
+fn an_empty_since_is_none() {
+    let Ok(Command::Join { since, .. }) = parse(r#"{"type":"join","room":"r","since":""}"#) else { panic!("no join") };
+    assert_eq!(since, None);
 }
 
 #[test]
@@ -186,6 +182,9 @@ fn a_message_with_a_wrong_field_is_answered_with_its_reference() {
     use ErrorCode::{BadRequest, EventNameInvalid, RoomNameInvalid};
     for (fields, code, part) in [
         (r#""type":"dance""#, BadRequest, "unknown type \"dance\""),
+        (r#""room":"r""#, BadRequest, "type is missing"),
+        (r#""type":7"#, BadRequest, "type must be a string"),
+        (r#""type":null"#, BadRequest, "type is missing"),
         (r#""type":"join""#, BadRequest, "room is missing"),
         (r#""type":"join","room":7"#, BadRequest, "room must be a string"),
         (r#""type":"join","room":"""#, RoomNameInvalid, "the room's name is empty"),

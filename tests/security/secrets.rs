@@ -27,10 +27,11 @@ fn signature(token: &str) -> &str {
 #[test]
 fn no_line_of_the_log_holds_a_secret() {
     let (api_key, room_secret) = ("an-api-key-nobody-may-see", "a-room-secret-nobody-may-see");
+    let application = "a-password-nobody-may-see";
     // The application is not there: what is asked of it must not show in the failure either.
     let hub = Hub::start_with(
         &format!(
-            "[auth]\nroom_secret = '{room_secret}'\n[auth.jwt]\nsecret = '{SECRET}'\n[auth.forward]\nurl = 'http://127.0.0.1:9/'\n\
+            "[auth]\nroom_secret = '{room_secret}'\n[auth.jwt]\nsecret = '{SECRET}'\n[auth.forward]\nurl = 'http://app:{application}@127.0.0.1:9/'\n\
              headers = ['cookie']\n[api]\nkeys = ['{api_key}']"
         ),
         &[("RUST_LOG", "trace")],
@@ -69,7 +70,8 @@ fn no_line_of_the_log_holds_a_secret() {
             assert!(client.call("callboard:token", &json!([bad]))["error"].is_object());
         }
     }
-    let secrets = [SECRET, api_key, room_secret, session, payload, "a-wrong-key-nobody-may-see", signature(&good), signature(&bad)];
+    let secrets =
+        [SECRET, api_key, room_secret, application, session, payload, "a-wrong-key-nobody-may-see", signature(&good), signature(&bad)];
     check(&hub.log(), &secrets);
 }
 

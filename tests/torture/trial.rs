@@ -49,6 +49,12 @@ impl Report {
         self.claim(&format!("{what} within {} s: {after}", limit.as_secs_f64()), after.is_within(limit));
     }
 
+    /// As `books`; and whatever happened, at the end everybody hears again: the last event of each room has come.
+    pub fn whole_books(&mut self, tally: Tally) {
+        self.books(tally);
+        self.claim(&format!("everybody has the last event, not {} clients", tally.unfinished), tally.unfinished == 0);
+    }
+
     /// Nothing lost silently, doubled or out of order.
     pub fn books(&mut self, tally: Tally) {
         self.figure(tally);

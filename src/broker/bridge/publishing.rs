@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{RedisBridge, duplicate_key, random_id, route::Route};
 use crate::{
     actors::messages::{BrokerError, Publish, Published},
-    protocol::dialect::{MAX_BINARY_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, callboard},
+    protocol::dialect::{MAX_BINARY_PAYLOAD_BYTES, callboard},
 };
 
 impl Handler<Publish> for RedisBridge {
@@ -81,11 +81,9 @@ impl RedisBridge {
         event.id = Some(id.clone());
         let key = (is_part || targets.len() > 1).then(|| duplicate_key(&id));
         let payload = Bytes::from(callboard::encode(&event, &except, key));
-        // No node would take it.
-        let limit = if event.attachments.is_empty() { MAX_PAYLOAD_BYTES } else { MAX_BINARY_PAYLOAD_BYTES };
+        let limit = if event.attachments.is_empty() { callboard::largest(&id) } else { MAX_BINARY_PAYLOAD_BYTES };
         if payload.len() > limit {
-            let refused = format!("the event has {} bytes, more than {limit}", payload.len());
-            return Box::pin(future::ready(Err(BrokerError::Refused(refused))));
+            return Box::pin(future::ready(Err(BrokerError::TooLarge { bytes: payload.len(), limit })));
         }
         let channels: Vec<_> = targets.iter().map(|target| self.native_channel(target)).collect();
         let is_ours: Vec<_> = targets.iter().zip(&channels).map(|(target, channel)| self.is_confirmed(target, channel)).collect();

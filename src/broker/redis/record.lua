@@ -8,7 +8,7 @@ local size, ttl, since, reached = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3],
 local written, birth = ARGV[5], ARGV[6]
 
 -- Past so many entries what comes late is given up: moving them would keep Redis from all else for too long.
-local LONGEST = 20000
+local LONGEST = 10000
 
 local function less(a, b)
   local a_ms, a_count = string.match(a, '^(%d+)-(%d+)$')

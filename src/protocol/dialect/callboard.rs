@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::{
     super::{
         event::{Argument, Event},
+        json,
         names::{ConnectionId, EventName},
     },
     Address, DecodeError, Delivery, Emit, event_name, payload,
@@ -23,7 +24,7 @@ const SHAPE: &str = r#"an object {"event", "data" or "args"}"#;
 #[derive(Deserialize)]
 struct Payload<'a> {
     event: Option<String>,
-    #[serde(borrow, default, deserialize_with = "payload::present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     args: Option<Vec<&'a RawValue>>,
@@ -36,9 +37,14 @@ struct Payload<'a> {
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
     let read: Result<Payload<'_>, DecodeError> = payload::object(bytes, SHAPE);
     if !read.as_ref().is_ok_and(|payload| payload.binary.is_some()) {
-        payload::check_size(bytes, payload::MAX_PAYLOAD_BYTES)?;
+        let id = read.as_ref().ok().and_then(|payload| payload.id.as_deref());
+        payload::check_size(bytes, id.map_or(payload::MAX_PAYLOAD_BYTES, largest))?;
     }
     let payload = read?;
+    if payload.event.is_none() && payload.data.is_none() && payload.args.is_none() {
+        // Some other object: its publisher forgot to wrap it.
+        return Err(DecodeError::WrongShape { expected: SHAPE });
+    }
     let arguments = match (payload.data, payload.args) {
         (Some(_), Some(_)) => return Err(DecodeError::WrongShape { expected: SHAPE }),
         (Some(data), None) => vec![data],
@@ -58,6 +64,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
         except_rooms: Arc::default(),
         duplicate_key: payload.key,
     })])
+}
+
+/// How long a payload with this id may be. The id and what else the hub adds to an event do not count.
+pub fn largest(id: &str) -> usize {
+    payload::MAX_PAYLOAD_BYTES + payload::ENVELOPE_BYTES + id.len()
 }
 
 /// The payload that the hub publishes; [`decode`] reads the same event from it. Ready text becomes a JSON string: on a

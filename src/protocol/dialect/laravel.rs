@@ -5,7 +5,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    super::event::{Argument, Event},
+    super::{
+        event::{Argument, Event},
+        json,
+    },
     Address, DecodeError, Delivery, Emit, event_name, payload,
 };
 
@@ -14,7 +17,7 @@ const SHAPE: &str = r#"an object {"event", "data", "socket"?}"#;
 #[derive(Deserialize)]
 struct Payload<'a> {
     event: String,
-    #[serde(borrow, default, deserialize_with = "payload::present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     data: Option<&'a RawValue>,
     socket: Option<Box<str>>,
 }

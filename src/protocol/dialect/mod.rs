@@ -237,6 +237,10 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// Every [`Self::reason`].
+    pub const REASONS: [&str; 9] =
+        ["too_large", "too_deep", "too_many", "pickle", "not_utf8", "not_json", "not_message_pack", "wrong_shape", "name_invalid"];
+
     /// The reason in metrics.
     pub const fn reason(&self) -> &'static str {
         match self {

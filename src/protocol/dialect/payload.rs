@@ -2,7 +2,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{super::event::Argument, DecodeError};
@@ -10,6 +10,8 @@ use crate::protocol::json;
 
 /// Largest payload that is read.
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// What the hub writes around an event beside its id, so that a body of the API that is as long as allowed can be published.
+pub const ENVELOPE_BYTES: usize = 64;
 /// Largest payload with binary parts, which base64 makes a third longer: a megabyte from Socket.IO, with what stands around it.
 pub const MAX_BINARY_PAYLOAD_BYTES: usize = 2 << 20;
 /// Deepest nesting of a payload.
@@ -75,11 +77,6 @@ pub fn json_or_string(text: &str) -> Result<Argument, DecodeError> {
         Ok(raw) => check_depth(text).map(|()| Argument::Json(raw.to_owned())),
         Err(_) => Ok(Argument::from_value(&Value::from(text))),
     }
-}
-
-/// For a field where `null` is a value and not the same as nothing: `#[serde(default, deserialize_with = "present")]`.
-pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Attachments that came as base64 text.

@@ -9,7 +9,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    super::event::{Argument, Event},
+    super::{
+        event::{Argument, Event},
+        json,
+    },
     Control, DataShape, DecodeError, Delivery, Options, event_name,
     namespace::{Namespace, deliveries},
     payload,
@@ -22,7 +25,7 @@ const WRONG_SHAPE: DecodeError = DecodeError::WrongShape { expected: SHAPE };
 struct Message<'a> {
     method: String,
     event: Option<String>,
-    #[serde(borrow, default, deserialize_with = "payload::present")]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     data: Option<&'a RawValue>,
     #[serde(default)]
     binary: bool,

@@ -73,7 +73,8 @@ impl Shelf {
         while self.entries.len() > batch.size {
             trimmed = trimmed.max(self.entries.pop_first().unwrap().0);
         }
-        let oldest = Position { marker_ms: until.marker_ms.saturating_sub(batch.ttl.as_millis() as u64), count: 0 };
+        let kept = batch.ttl + callboard::broker::clock::INTERVAL;
+        let oldest = Position { marker_ms: until.marker_ms.saturating_sub(kept.as_millis() as u64), count: 0 };
         while self.entries.first_key_value().is_some_and(|(id, _)| *id < oldest) {
             trimmed = trimmed.max(self.entries.pop_first().unwrap().0);
         }
@@ -217,7 +218,7 @@ impl Real {
     async fn record(&mut self, batch: &Batch, twin: Option<Twin>) -> Written {
         let script = match twin {
             None | Some(Twin::TearsUnsaid | Twin::NoMarkerAwaited) => RECORD.to_owned(),
-            Some(Twin::NothingLate) => RECORD.replace("LONGEST = 20000", "LONGEST = -1"),
+            Some(Twin::NothingLate) => RECORD.replace("LONGEST = 10000", "LONGEST = -1"),
             Some(Twin::AllClaims) => RECORD.replace("claimed = written end", "claimed = since end"),
         };
         assert!(script != RECORD || !matches!(twin, Some(Twin::NothingLate | Twin::AllClaims)), "the script has other words");

@@ -149,7 +149,7 @@ impl Bus {
         let mut publisher = Publisher::Nobody;
         let standing = Sources::new(setup.sources.clone()).unwrap().standing();
         let bus = Self::start(setup, |bridge, actor, _| {
-            let memory = MemoryBus::new(bridge, standing);
+            let memory = MemoryBus::new(bridge, standing, 4096);
             actor.attach(Box::new(memory.link()));
             publisher = Publisher::Memory(memory);
         });

@@ -44,7 +44,7 @@ pub fn recovery_storm(trial: &mut Trial) -> Report {
     crowd.settle(&published);
     report.figure(format!("{clients} clients back {:.1} s after the kill, of which they wait one", took.as_secs_f64()));
     let tally = crowd.tally(&published, true);
-    report.books(tally);
+    report.whole_books(tally);
     report.claim("nothing is lost, told or not", tally.lost() == 0);
     report
 }
@@ -77,7 +77,7 @@ pub fn reconnect_herd(trial: &mut Trial) -> Report {
         let published = Load { count: 500, ..Load::new(&[store.door()], &all, 200) }.start().wait();
         crowd.settle(&published);
         let tally = crowd.tally(&published, true);
-        report.books(tally);
+        report.whole_books(tally);
         report.claim("nothing is lost, told or not", tally.lost() == 0);
     }
     report

@@ -45,7 +45,7 @@ pub fn node_killed(trial: &mut Trial) -> Report {
     crowd.settle(&published);
     report.figure(format!("{kills} kills, {} returns", crowd.returns()));
     let tally = crowd.tally(&published, true);
-    report.books(tally);
+    report.whole_books(tally);
     report.claim("nothing is lost, told or not", tally.lost() == 0);
     report
 }
@@ -84,7 +84,7 @@ pub fn drain(trial: &mut Trial) -> Report {
     report.claim("everybody is told to go", told == clients);
     report.claim("goodbyes are spread", !trial.has_cure || last.saturating_duration_since(first).as_secs_f64() > 1.0);
     let tally = crowd.tally(&published, true);
-    report.books(tally);
+    report.whole_books(tally);
     report.claim("nothing is lost, told or not", tally.lost() == 0);
     report
 }

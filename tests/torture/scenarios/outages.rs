@@ -54,7 +54,7 @@ impl Stage {
         let published = self.publisher.stop();
         self.crowd.settle(&published);
         report.figure(format!("{} published", published.taken()));
-        report.books(self.crowd.tally(&published, trial.has_cure));
+        report.whole_books(self.crowd.tally(&published, trial.has_cure));
         if trial.has_cure {
             report.claim("no connection ended", self.crowd.returns() == 0);
             report.figure(format!(
@@ -206,6 +206,9 @@ pub fn output_buffer_killed(trial: &mut Trial) -> Report {
     slowest.judge(trial, &mut report);
     check_notices(&stage.crowd, began, floods as usize, &mut report);
     let mut published = stage.publisher.stop();
+    stage.crowd.settle(&published);
+    report.whole_books(stage.crowd.tally(&published, trial.has_cure));
+    // Of the floods the end may be missing like the rest.
     published.0.push((room, vec![true; (floods * EVENTS) as usize]));
     stage.crowd.settle(&published);
     report.figure(format!("{floods} floods, {} published", published.taken()));
@@ -257,7 +260,7 @@ pub fn sentinel_failover(trial: &mut Trial) -> Report {
         slowest.judge_notices(&mut report);
     }
     check_notices(&crowd, began, failovers as usize, &mut report);
-    report.books(crowd.tally(&published, trial.has_cure));
+    report.whole_books(crowd.tally(&published, trial.has_cure));
     report.claim("no connection ended", !trial.has_cure || crowd.returns() == 0);
     report
 }

@@ -26,7 +26,7 @@ pub fn never_readers(trial: &mut Trial) -> Report {
     };
     let crowd = Crowd::gather(&fleet.board, (0..clients).map(plan));
     let published = publish_at_readers_pace(&crowd, &store, room);
-    report.books(crowd.tally(&published, true));
+    report.whole_books(crowd.tally(&published, true));
     report.claim("no reader was taken for slow", crowd.returns() == 0);
     let open = || fleet.hub(0).metric(r#"callboard_connections{wire="sse"}"#) as usize;
     let deaf = clients / 10;

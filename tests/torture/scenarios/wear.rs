@@ -183,7 +183,7 @@ fn judge(report: &mut Report, samples: &[u64]) {
 
 fn end(report: &mut Report, crowd: &Crowd, published: &Published) {
     crowd.settle(published);
-    report.books(crowd.tally(published, true));
+    report.whole_books(crowd.tally(published, true));
 }
 
 fn resident(hub: &Hub) -> u64 {

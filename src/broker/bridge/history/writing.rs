@@ -66,7 +66,7 @@ impl RedisBridge {
                 self.parts.metrics.history_writes("failed", 1);
                 self.log_refused_write(error);
             }
-            Err(BrokerError::Unavailable | BrokerError::Overloaded) => {}
+            Err(BrokerError::Unavailable | BrokerError::Overloaded | BrokerError::TooLarge { .. }) => {}
         }
         let Some(recording) = self.routes.get_mut(target).and_then(|route| route.recording.as_mut()) else { return };
         let Some(journal) = &mut recording.journal else { return };
