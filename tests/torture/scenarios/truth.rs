@@ -70,14 +70,22 @@ fn first_id(hub: &Hub, room: Room) -> String {
     id.unwrap_or_else(|| first_id(hub, room))
 }
 
-/// The data that was replayed, and the reason of the gap. An event of another room says that the replay is over.
+/// The data that was replayed, and the reason of the gap. An event of another room follows; as rooms have no order among
+/// themselves, who is to have a replay waits for it, and then for one more such event, so that none comes too often.
 fn over_sse(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<String>) {
     let headers: Vec<_> = id.iter().map(|id| ("Last-Event-ID", *id)).collect();
     let mut stream = Stream::request(hub.address, "GET", &format!("/sse?room={}&room=end", room.name()), &headers, b"");
-    let (mut data, mut reason, mut has_ended) = (Vec::new(), None, false);
-    hub.publish(r#"{"room":"end","data":"end"}"#);
-    // The notice is on its way; who shows no id waits for none.
-    while !has_ended || (id.is_some() && reason.is_none()) {
+    let end = || hub.publish(r#"{"room":"end","data":"end"}"#);
+    let (mut data, mut reason) = (Vec::new(), None);
+    end();
+    let (mut ends, mut is_last) = (0, false);
+    while ends < 2 {
+        // Who shows no id is told nothing.
+        let is_served = id.is_none() || (reason.is_some() && data.len() >= SIZE);
+        if ends == 1 && is_served && !is_last {
+            end();
+            is_last = true;
+        }
         let block = stream.next().expect("an open stream");
         match block.event.as_str() {
             "callboard:gap" => {
@@ -87,7 +95,7 @@ fn over_sse(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<Str
                     reason = notice["reason"].as_str().map(str::to_owned);
                 }
             }
-            _ if block.data == "\"end\"" => has_ended = true,
+            _ if block.data == "\"end\"" => ends += 1,
             _ => data.push(block.data.trim_matches('"').to_owned()),
         }
     }
