@@ -436,6 +436,11 @@ impl Outbox {
         self.lock().rare.as_ref().map_or(0, |rare| rare.dropped)
     }
 
+    /// Events, replies and whatever else waits.
+    pub fn waiting(&self) -> usize {
+        self.lock().queue.len()
+    }
+
     pub fn queued_events(&self) -> usize {
         self.lock().queue.events()
     }

@@ -27,6 +27,10 @@ use crate::{
 /// Autobahn's cases send messages of up to 16 MiB.
 const ECHO_LIMIT: usize = 16 << 20;
 
+/// Turns of this thread that `joined` is waited for, so that it leaves with the head and `welcome` in one write: where the rooms are
+/// listened to already it is there by then, also while hundreds connect. Others are told when it comes.
+const TURNS: usize = 8;
+
 pub async fn connect(request: HttpRequest, payload: Payload, door: Data<Door>) -> Result<HttpResponse, actix_web::Error> {
     enter(&request, payload, &door).await.inspect_err(|error| {
         if let Some(error) = error.as_error::<ApiError>() {
@@ -44,8 +48,15 @@ async fn enter(request: &HttpRequest, payload: Payload, door: &Door) -> Result<H
     let rooms = query.rooms(&config.http.default_rooms, config.http.max_rooms_per_connection)?;
     let started = door.start(request, Wire::web_socket(config.http.max_frame), identity)?;
     started.open(Vec::new(), None).await?;
+    let greeting = 1 + rooms.len();
     for room in rooms {
         wish(&started, Command::Join { room, since: None, reference: Reference::default() });
+    }
+    for _ in 0..TURNS {
+        if started.outbox.waiting() >= greeting {
+            break;
+        }
+        tokio::task::yield_now().await;
     }
     Ok(answer(request, &mut handshake, started, payload))
 }
