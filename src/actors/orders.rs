@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, WrapFuture};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     messages::{Drain, Reconfigure, Refusal, Renew, RoomList, RoomMemberList, RoomMembers},
@@ -83,17 +84,26 @@ impl Handler<Drain> for RoomRegistry {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, Drain { over }: Drain, _: &mut Context<Self>) -> Self::Result {
-        let outboxes: Vec<Arc<Outbox>> = self.connections.values().map(|client| Arc::clone(&client.outbox)).collect();
-        let most_steps = usize::try_from(over.as_millis() / DRAIN_STEP.as_millis()).unwrap_or(usize::MAX);
-        let steps = outboxes.len().clamp(1, most_steps.max(1));
-        let share = outboxes.len().div_ceil(steps).max(1);
-        let pause = over / u32::try_from(steps).unwrap_or(u32::MAX);
-        let farewells = async move {
-            for some in outboxes.chunks(share) {
-                some.iter().for_each(|outbox| outbox.close(CloseReason::Draining));
-                tokio::time::sleep(pause).await;
+        let outboxes = self.connections.values().map(|client| Arc::clone(&client.outbox)).collect();
+        Box::pin(bid_farewell(outboxes, over).into_actor(self).then(|(), registry, _| registry.say_goodbye().into_actor(registry)))
+    }
+}
+
+/// Tells these to go, in equal steps over this time; done before it is over where all have gone.
+async fn bid_farewell(outboxes: Vec<Arc<Outbox>>, over: Duration) {
+    let most_steps = usize::try_from(over.as_millis() / DRAIN_STEP.as_millis()).unwrap_or(usize::MAX);
+    let steps = outboxes.len().clamp(1, most_steps.max(1));
+    let pause = over / u32::try_from(steps).unwrap_or(u32::MAX);
+    let mut here = &outboxes[..];
+    for some in outboxes.chunks(outboxes.len().div_ceil(steps).max(1)) {
+        some.iter().for_each(|outbox| outbox.close(CloseReason::Draining));
+        let next = Instant::now() + pause;
+        while Instant::now() < next {
+            here = &here[here.iter().take_while(|outbox| outbox.is_ended()).count()..];
+            if here.is_empty() {
+                return;
             }
-        };
-        Box::pin(farewells.into_actor(self).then(|(), registry, _| registry.say_goodbye().into_actor(registry)))
+            sleep_until(next.min(Instant::now() + DRAIN_STEP)).await;
+        }
     }
 }

@@ -46,6 +46,16 @@ fn a_draining_node_says_so_turns_new_clients_away_and_still_serves_the_old() {
 }
 
 #[test]
+fn a_drain_is_over_when_everybody_has_gone() {
+    let mut hub = Hub::start("[server]\ndrain = \"1h\"");
+    let clients: Vec<_> = (0..10).map(|_| Stream::open(hub.address, "/sse?room=a")).collect();
+    hub.terminate();
+    wait_for_unready(hub.address);
+    drop(clients);
+    assert_eq!(hub.process.wait().code(), Some(0));
+}
+
+#[test]
 fn goodbyes_are_spread_over_the_drain_and_tell_clients_to_come_back() {
     const CLIENTS: usize = 30;
     let drain = Duration::from_secs(2);
