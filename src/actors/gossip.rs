@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
-use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -178,9 +177,14 @@ impl RoomRegistry {
             // No other node has it.
             return Box::pin(async move { Ok(concerned) });
         }
-        let payload: Bytes = Control::Order(Order { node: self.parts.node, subject, deed }).encode();
-        let told = self.parts.bridge.tell_nodes.send(TellNodes { channel: NodeChannel::Control, payload });
-        Box::pin(async move { told.await.unwrap_or(Err(BrokerError::Unavailable)).map(|()| concerned) })
+        let told = self.tell_control(&Control::Order(Order { node: self.parts.node, subject, deed }));
+        Box::pin(async move { told.await.map(|()| concerned) })
+    }
+
+    /// Says this to every node; done when the broker has taken it.
+    pub(super) fn tell_control(&self, word: &Control) -> impl Future<Output = Result<(), BrokerError>> + use<> {
+        let told = self.parts.bridge.tell_nodes.send(TellNodes { channel: NodeChannel::Control, payload: word.encode() });
+        async move { told.await.unwrap_or(Err(BrokerError::Unavailable)) }
     }
 
     /// Another node has taken an order, asks about a connection, or answers.

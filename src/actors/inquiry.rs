@@ -10,10 +10,10 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     client::Client,
-    messages::{BrokerError, ConnectionLookup, TellNodes},
+    messages::{BrokerError, ConnectionLookup},
     registry::RoomRegistry,
 };
-use crate::protocol::gossip::{Answer, ConnectionReport, Control, NodeChannel, Question};
+use crate::protocol::gossip::{Answer, ConnectionReport, Control, Question};
 
 /// A node that does not answer within this time is gone, and its connections with it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -59,8 +59,7 @@ impl RoomRegistry {
             return;
         }
         let found = self.connections.get(about).map(|client| client.report());
-        let payload = Control::Answer(Answer { to: *node, number: *number, found }).encode();
-        let told = self.parts.bridge.tell_nodes.send(TellNodes { channel: NodeChannel::Control, payload });
+        let told = self.tell_control(&Control::Answer(Answer { to: *node, number: *number, found }));
         // Who asked waits for a while only.
         actix::spawn(async move { _ = told.await });
     }
@@ -84,10 +83,9 @@ impl Handler<ConnectionLookup> for RoomRegistry {
             return Box::pin(future::ready(Ok(found)));
         }
         let Some((number, answered)) = self.inquiries.ask() else { return Box::pin(future::ready(Err(BrokerError::Overloaded))) };
-        let payload = Control::Question(Question { node: self.parts.node, number, about: connection }).encode();
-        let told = self.parts.bridge.tell_nodes.send(TellNodes { channel: NodeChannel::Control, payload });
+        let told = self.tell_control(&Control::Question(Question { node: self.parts.node, number, about: connection }));
         Box::pin(async move {
-            told.await.unwrap_or(Err(BrokerError::Unavailable))?;
+            told.await?;
             Ok(timeout(PATIENCE, answered).await.ok().and_then(Result::ok).flatten())
         })
     }

@@ -72,9 +72,7 @@ impl Queue {
 
     pub fn push_front(&mut self, entry: Entry) {
         debug_assert!(!self.is_first_started, "nothing can overtake what is on its way");
-        self.events += entry.events as usize;
-        self.bytes += entry.bytes.len();
-        self.entries.push_front(entry);
+        self.push_next(entry);
     }
 
     /// In front of all that is not on its way yet.

@@ -94,8 +94,6 @@ pub struct RedisBridge {
     receipts: Receipts,
     /// One for each publish on its way: a broker that doesn't answer must not heap them up.
     permits: Arc<Semaphore>,
-    /// Of the message that is being routed.
-    tracked: Option<Receipt>,
     /// Messages taken.
     taken: u64,
     /// When each source's unreadable payloads were last logged.
@@ -109,7 +107,6 @@ impl RedisBridge {
     pub fn new(parts: BridgeParts) -> Self {
         parts.sources.iter().for_each(|source| parts.metrics.expect_source(source.label(), &DecodeError::REASONS));
         Self {
-            tracked: None,
             permits: Arc::new(Semaphore::new(parts.mailbox.min(Semaphore::MAX_PERMITS))),
             sources: Rc::new(parts.sources.clone()),
             desk: HistoryDesk::new(parts.key),
@@ -143,14 +140,29 @@ impl RedisBridge {
         })
     }
 
+    /// One message, which its publisher waits for if there is a receipt.
+    fn take_in(&mut self, Inbound { channel, payload }: Inbound, receipt: Option<Receipt>, ctx: &mut Context<Self>) {
+        self.taken += 1;
+        if self.taken.is_multiple_of(MESSAGES_PER_TURN) {
+            ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
+        match nodes::node_channel(&channel, &self.parts.prefix) {
+            Some(channel) => nodes::hand_on(&self.parts.reports.node_said, channel, payload, &self.parts.metrics),
+            None => {
+                self.route(&channel, &payload, receipt);
+                self.flush_soon(ctx);
+            }
+        }
+    }
+
     /// Fans one message out.
-    fn route(&mut self, channel: &str, payload: &Bytes) {
+    fn route(&mut self, channel: &str, payload: &Bytes, mut receipt: Option<Receipt>) {
         let Some(Decoded { source, label, deliveries }) = self.sources.decode(channel, payload) else { return };
         match deliveries {
             Ok(deliveries) => {
                 for (index, delivery) in deliveries.into_iter().enumerate() {
                     match delivery {
-                        Delivery::Emit(emit) => self.deliver(&label, emit, Origin { channel, payload, index }),
+                        Delivery::Emit(emit) => self.deliver(&label, emit, Origin { channel, payload, index }, &mut receipt),
                         Delivery::Control(control) => self.steer(control),
                     }
                 }
@@ -203,10 +215,11 @@ impl RedisBridge {
         Some(told)
     }
 
-    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Target>, origin: Origin<'_>) {
+    /// `tracked`: whom the publisher waits for, where it is not an event of this node's own.
+    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Target>, origin: Origin<'_>, tracked: &mut Option<Receipt>) {
         let target = emit.to.clone();
         let Some(route) = self.routes.get_mut(&target).filter(|route| !route.is_frozen) else { return };
-        let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id)).or_else(|| self.tracked.take());
+        let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id)).or_else(|| tracked.take());
         let publication = history::publication(emit, &self.parts.attendance);
         let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
         let published = self.parts.metrics.published(label);
@@ -270,18 +283,8 @@ impl Actor for RedisBridge {
 impl Handler<Inbound> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, Inbound { channel, payload }: Inbound, ctx: &mut Context<Self>) {
-        self.taken += 1;
-        if self.taken.is_multiple_of(MESSAGES_PER_TURN) {
-            ctx.wait(tokio::task::yield_now().into_actor(self));
-        }
-        match nodes::node_channel(&channel, &self.parts.prefix) {
-            Some(channel) => nodes::hand_on(&self.parts.reports.node_said, channel, payload, &self.parts.metrics),
-            None => {
-                self.route(&channel, &payload);
-                self.flush_soon(ctx);
-            }
-        }
+    fn handle(&mut self, inbound: Inbound, ctx: &mut Context<Self>) {
+        self.take_in(inbound, None, ctx);
     }
 }
 
@@ -289,9 +292,7 @@ impl Handler<Tracked> for RedisBridge {
     type Result = ();
 
     fn handle(&mut self, Tracked { inbound, receipt }: Tracked, ctx: &mut Context<Self>) {
-        self.tracked = Some(receipt);
-        self.handle(inbound, ctx);
-        self.tracked = None;
+        self.take_in(inbound, Some(receipt), ctx);
     }
 }
 
