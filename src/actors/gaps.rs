@@ -1,9 +1,16 @@
 //! How the registry tells connections that they may have missed events: once per cause, with all the rooms it concerns.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
-use actix::{AsyncContext, Context, Handler};
+use actix::{AsyncContext, Context, Handler, ResponseFuture};
 use foldhash::fast::RandomState;
+use futures_util::{
+    FutureExt,
+    future::{join_all, ready},
+};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -13,8 +20,16 @@ use crate::protocol::{ConnectionId, GapReason, Reply, RoomName, Target};
 /// Gaps of one outage are told in one notice; they come in within this time.
 const GAP_COLLECTION: Duration = Duration::from_millis(100);
 
+/// What is collected.
 #[derive(Default)]
-pub(super) struct Gap {
+pub(super) struct Gaps {
+    noted: BTreeMap<(ConnectionId, GapReason), Gap>,
+    /// Dropped when all of it is told.
+    untold: Vec<oneshot::Sender<()>>,
+}
+
+#[derive(Default)]
+struct Gap {
     rooms: Vec<RoomName>,
     user: bool,
 }
@@ -26,10 +41,10 @@ fn notice(((_, reason), Gap { rooms, user }): ((ConnectionId, GapReason), Gap)) 
 impl RoomRegistry {
     /// Remembers that a connection may have missed events of the target; it is told once, with all its rooms.
     pub(super) fn note_gap(&mut self, connection: ConnectionId, target: &Target, reason: GapReason, ctx: &mut Context<Self>) {
-        if self.gaps.is_empty() {
+        if self.gaps.noted.is_empty() {
             ctx.run_later(GAP_COLLECTION, |registry, _| registry.tell_gaps());
         }
-        let gap = self.gaps.entry((connection, reason)).or_default();
+        let gap = self.gaps.noted.entry((connection, reason)).or_default();
         match target {
             Target::Room(room) if gap.rooms.contains(room) => {}
             Target::Room(room) => gap.rooms.push(room.clone()),
@@ -40,10 +55,20 @@ impl RoomRegistry {
     }
 
     fn tell_gaps(&mut self) {
-        for gap in std::mem::take(&mut self.gaps) {
+        let Gaps { noted, untold } = std::mem::take(&mut self.gaps);
+        let mut all_said = Vec::new();
+        for gap in noted {
             if let Some(client) = self.connections.get(&gap.0.0) {
-                client.outbox.tell(notice(gap), None);
+                let (unsaid, said) = oneshot::channel();
+                client.outbox.tell(notice(gap), Some(unsaid));
+                all_said.push(said);
             }
+        }
+        if !untold.is_empty() {
+            actix::spawn(async move {
+                join_all(all_said).await;
+                drop(untold);
+            });
         }
     }
 
@@ -51,9 +76,9 @@ impl RoomRegistry {
     pub(super) fn tell_gaps_of(&mut self, connection: ConnectionId) -> oneshot::Receiver<()> {
         let (unsaid, said) = oneshot::channel();
         // The first reason and the last: between them are all.
-        let causes = self.gaps.range((connection, GapReason::BrokerLost)..=(connection, GapReason::NoHistory));
+        let causes = self.gaps.noted.range((connection, GapReason::BrokerLost)..=(connection, GapReason::NoHistory));
         let causes: SmallVec<[_; 2]> = causes.map(|(cause, _)| *cause).collect();
-        let mut its_own: SmallVec<[_; 2]> = causes.iter().filter_map(|cause| self.gaps.remove_entry(cause)).collect();
+        let mut its_own: SmallVec<[_; 2]> = causes.iter().filter_map(|cause| self.gaps.noted.remove_entry(cause)).collect();
         let (last, outbox) = (its_own.pop(), self.connections.get(&connection).map(|client| &client.outbox));
         if let (Some(outbox), Some(last)) = (outbox, last) {
             its_own.into_iter().for_each(|gap| outbox.tell(notice(gap), None));
@@ -75,9 +100,16 @@ impl RoomRegistry {
 }
 
 impl Handler<BridgeRestored> for RoomRegistry {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, fact: BridgeRestored, ctx: &mut Context<Self>) {
+    fn handle(&mut self, fact: BridgeRestored, ctx: &mut Context<Self>) -> Self::Result {
         self.note_gaps_of(&fact.targets.into_iter().collect(), ctx);
+        if self.gaps.noted.is_empty() {
+            return Box::pin(ready(()));
+        }
+        let (untold, told) = oneshot::channel();
+        self.gaps.untold.push(untold);
+        // It is never sent, only dropped.
+        Box::pin(told.map(drop))
     }
 }

@@ -326,7 +326,8 @@ pub struct Published {
     pub delivered: usize,
 }
 
-/// Bridge → registry: the subscription was lost and is whole again. What was published in between may be missing.
+/// Bridge → registry: the subscription was lost and is whole again. What was published in between may be missing. Answered when
+/// the members were told.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct BridgeRestored {

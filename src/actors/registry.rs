@@ -5,7 +5,7 @@
 //! It is off the path of events: the bridge is handed the address of each group and delivers by itself.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -20,7 +20,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     attendance::Attendance,
     client::Client,
-    gaps::Gap,
+    gaps::Gaps,
     group::GroupOptions,
     hall::{Admitted, Hall, Place, Refused, Resume, Waiting},
     inquiry::Inquiries,
@@ -77,7 +77,7 @@ pub struct RoomRegistry {
     /// Groups that were left by their last member, oldest first.
     deserted: VecDeque<(Instant, Target, usize)>,
     /// What the connections will soon be told.
-    pub(super) gaps: BTreeMap<(ConnectionId, GapReason), Gap>,
+    pub(super) gaps: Gaps,
     /// Who come in when they have been told what can't be replayed.
     pub(super) gapped: Vec<Recalled>,
     pub(super) inquiries: Inquiries,
@@ -125,7 +125,7 @@ impl RoomRegistry {
             connections: HashMap::default(),
             awaited: VecDeque::new(),
             deserted: VecDeque::new(),
-            gaps: BTreeMap::new(),
+            gaps: Gaps::default(),
             gapped: Vec::new(),
             inquiries: Inquiries::default(),
         }

@@ -149,20 +149,24 @@ impl RedisBridge {
         match nodes::node_channel(&channel, &self.parts.prefix) {
             Some(channel) => nodes::hand_on(&self.parts.reports.node_said, channel, payload, &self.parts.metrics),
             None => {
-                self.route(&channel, &payload, receipt);
+                self.route(&channel, &payload, receipt, ctx);
                 self.flush_soon(ctx);
             }
         }
     }
 
     /// Fans one message out.
-    fn route(&mut self, channel: &str, payload: &Bytes, mut receipt: Option<Receipt>) {
+    fn route(&mut self, channel: &str, payload: &Bytes, mut receipt: Option<Receipt>, ctx: &mut Context<Self>) {
         let Some(Decoded { source, label, deliveries }) = self.sources.decode(channel, payload) else { return };
         match deliveries {
             Ok(deliveries) => {
                 for (index, delivery) in deliveries.into_iter().enumerate() {
                     match delivery {
-                        Delivery::Emit(emit) => self.deliver(&label, emit, Origin { channel, payload, index }, &mut receipt),
+                        Delivery::Emit(emit) => {
+                            if let Some(target) = self.deliver(&label, emit, Origin { channel, payload, index }, &mut receipt) {
+                                self.conclude_catch_up(target, false, ctx);
+                            }
+                        }
                         Delivery::Control(control) => self.steer(control),
                     }
                 }
@@ -180,14 +184,14 @@ impl RedisBridge {
     }
 
     /// The broker has answered for these channels. Before the link is up nobody is told: nothing is proven yet.
-    fn note(&mut self, channels: &[Arc<str>], state: &ChannelState) {
+    fn note(&mut self, channels: &[Arc<str>], state: &ChannelState, ctx: &mut Context<Self>) {
         for channel in channels {
             let Some(target) = self.owners.get(channel).cloned() else { continue };
             let Some(route) = self.routes.get_mut(&target) else { continue };
             route.set(channel, state.clone());
             if self.is_up {
                 route.settle();
-                self.tell_torn(&target);
+                self.tell_torn(&target, ctx);
             }
             self.ask_for_marker(&target);
         }
@@ -215,26 +219,26 @@ impl RedisBridge {
         Some(told)
     }
 
-    /// `tracked`: whom the publisher waits for, where it is not an event of this node's own.
-    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Target>, origin: Origin<'_>, tracked: &mut Option<Receipt>) {
+    /// `tracked`: whom the publisher waits for, where it is not an event of this node's own. Returns the addressee if what it
+    /// missed in an outage is waited for no longer.
+    fn deliver(&mut self, label: &Arc<str>, emit: Emit<Target>, origin: Origin<'_>, tracked: &mut Option<Receipt>) -> Option<Target> {
         let target = emit.to.clone();
-        let Some(route) = self.routes.get_mut(&target).filter(|route| !route.is_frozen) else { return };
+        let route = self.routes.get_mut(&target).filter(|route| !route.is_frozen)?;
         let receipt = emit.event.id.as_deref().and_then(|id| self.receipts.take(id)).or_else(|| tracked.take());
         let publication = history::publication(emit, &self.parts.attendance);
         let ready = |publication| Deliver { publication, received: Instant::now(), receipt };
         let published = self.parts.metrics.published(label);
         let Some(recording) = &mut route.recording else {
             published.inc();
-            return route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics);
+            route.fan_out(&ready(Arc::new(publication)), &self.parts.metrics);
+            return None;
         };
         let taken = self.desk.take_down(recording, publication, origin, ready);
         self.parts.metrics.history_writes("lost", taken.unwritten);
         published.inc_by(taken.ready.len() as u64);
         taken.ready.iter().for_each(|delivery| route.fan_out(delivery, &self.parts.metrics));
         // While the link is still down, its return tells of the gap.
-        if taken.gave_up && self.is_up {
-            self.conclude_catch_up(target, false);
-        }
+        (taken.gave_up && self.is_up).then_some(target)
     }
 
     /// Hands on what a publisher wants of its clients.
@@ -299,8 +303,7 @@ impl Handler<Tracked> for RedisBridge {
 impl Handler<InboundLost> for RedisBridge {
     type Result = ();
 
-    #[expect(clippy::disallowed_methods, reason = "once per overflow, and it must not be lost")]
-    fn handle(&mut self, InboundLost { channels }: InboundLost, _: &mut Context<Self>) {
+    fn handle(&mut self, InboundLost { channels }: InboundLost, ctx: &mut Context<Self>) {
         self.parts.metrics.broker_gaps().inc();
         let mut may_concern_all = false;
         for (channel, count) in channels {
@@ -317,8 +320,7 @@ impl Handler<InboundLost> for RedisBridge {
             }
         }
         if may_concern_all {
-            let targets = self.routes.keys().cloned().collect();
-            self.parts.reports.restored.do_send(BridgeRestored { targets });
+            self.tell_members(self.routes.keys().cloned().collect(), ctx);
         }
     }
 }
@@ -326,16 +328,16 @@ impl Handler<InboundLost> for RedisBridge {
 impl Handler<Confirmed> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, Confirmed { channels }: Confirmed, _: &mut Context<Self>) {
-        self.note(&channels, &ChannelState::Confirmed);
+    fn handle(&mut self, Confirmed { channels }: Confirmed, ctx: &mut Context<Self>) {
+        self.note(&channels, &ChannelState::Confirmed, ctx);
     }
 }
 
 impl Handler<Refused> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, Refused { channels, error }: Refused, _: &mut Context<Self>) {
-        self.note(&channels, &ChannelState::Refused(error));
+    fn handle(&mut self, Refused { channels, error }: Refused, ctx: &mut Context<Self>) {
+        self.note(&channels, &ChannelState::Refused(error), ctx);
     }
 }
 

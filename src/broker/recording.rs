@@ -38,6 +38,8 @@ pub struct Recording {
     pub journal: Option<Journal>,
     /// What waits to be delivered.
     held: VecDeque<Deliver>,
+    /// How many of these, the first, were fetched after an outage.
+    fetched: usize,
     /// Everything up to there was delivered here before the link was lost.
     delivered: Option<Position>,
     /// It is on the list of those that have something to write.
@@ -56,6 +58,9 @@ enum State {
     Torn,
     /// Numbered; what was missed during an outage is being fetched and goes first.
     CatchingUp(Numbering),
+    /// Numbered; what was missed is not whole, and nothing goes out before the members were told: they are not to be shown as
+    /// beyond a hole that they may never hear of.
+    Telling(Numbering),
     Counting(Numbering),
 }
 
@@ -87,6 +92,7 @@ impl Recording {
             ring: Ring::new(kept, limits.ttl, Position::default()),
             journal: has_archive.then(|| Journal::new(limits)),
             held: VecDeque::new(),
+            fetched: 0,
             delivered: None,
             is_queued: false,
             deserted_until: None,
@@ -117,9 +123,14 @@ impl Recording {
         matches!(&self.state, State::CatchingUp(numbering) if numbering.since() == since)
     }
 
-    /// What was missed may be in the archive.
+    /// What was missed may be in the archive, and has not been fetched yet.
     pub fn can_catch_up(&self) -> bool {
-        self.journal.is_some() && self.delivered.is_some()
+        self.journal.is_some() && self.delivered.is_some() && !matches!(self.state, State::Telling(_))
+    }
+
+    /// What has numbers already is yet to be delivered.
+    pub fn is_behind(&self) -> bool {
+        matches!(self.state, State::CatchingUp(_) | State::Telling(_))
     }
 
     /// `joined` may be said.
@@ -133,7 +144,7 @@ impl Recording {
 
     fn numbering(&self) -> Option<&Numbering> {
         match &self.state {
-            State::CatchingUp(numbering) | State::Counting(numbering) => Some(numbering),
+            State::CatchingUp(numbering) | State::Telling(numbering) | State::Counting(numbering) => Some(numbering),
             State::Idle | State::Asked | State::Torn => None,
         }
     }
@@ -191,14 +202,14 @@ impl Recording {
             journal.end(timeline.position_of(&numbering));
         }
         // What is held has no number yet, or is behind what is missing: it is fetched anew, or told of as a gap.
-        self.held.clear();
+        _ = self.release();
         self.state = State::Idle;
     }
 
     /// Numbers a publication, if it can be.
     pub fn number(&mut self, publication: &mut Publication, timeline: &Timeline, key: ResumeKey) {
         let numbering = match &mut self.state {
-            State::CatchingUp(numbering) | State::Counting(numbering) => numbering,
+            State::CatchingUp(numbering) | State::Telling(numbering) | State::Counting(numbering) => numbering,
             State::Idle | State::Asked | State::Torn => return,
         };
         publication.place(Point { room: self.room, position: timeline.number(numbering), key });
@@ -217,22 +228,22 @@ impl Recording {
         given_up
     }
 
-    /// Sends a delivery, or holds it back where others go first. False if what was missed during an outage is waited for no
-    /// longer, because too much waits behind it: then that is sent too.
+    /// Sends a delivery, or holds it back where others go first, or the notice that they are missing. False if what was missed
+    /// during an outage is waited for no longer, because too much waits behind it: then that is sent too.
     pub fn hold(&mut self, delivery: Deliver, mut send: impl FnMut(Deliver)) -> bool {
         if matches!(self.state, State::Counting(_) | State::Torn) {
             send(delivery);
             return true;
         }
         self.held.push_back(delivery);
-        if self.held.len() <= HELD {
+        if self.held.len() <= HELD + self.fetched {
             return true;
         }
         // None may go out in front of what was missed: a client that leaves in between would be shown the hole as seen.
-        let keeps_waiting = self.delivered.take().is_none();
-        if let State::CatchingUp(numbering) = self.state {
-            self.begin_counting(numbering, None, Instant::now());
-            self.release().into_iter().for_each(send);
+        let keeps_waiting = !self.can_catch_up();
+        self.delivered = None;
+        if let State::CatchingUp(numbering) | State::Telling(numbering) = self.state {
+            self.begin_counting(numbering, false, Instant::now()).into_iter().for_each(send);
         } else if let Some(oldest) = self.held.pop_front() {
             send(oldest);
         }
@@ -241,35 +252,50 @@ impl Recording {
 
     /// What waited goes out.
     pub fn release(&mut self) -> VecDeque<Deliver> {
+        self.fetched = 0;
         std::mem::take(&mut self.held)
     }
 
-    /// What was missed during an outage is here. From now on deliveries go out at once. Returns what waited, in order: without
-    /// what is among the fetched, under whatever number.
-    pub fn caught_up(&mut self, recalled: &Recalled, now: Instant) -> VecDeque<Deliver> {
+    /// What was missed during an outage is here: it goes in front of what waits, without what it says again, under whatever
+    /// number. Where it is whole, all of it goes out now; else once the members were [told](Self::told).
+    pub fn caught_up(&mut self, recalled: Recalled, now: Instant) -> VecDeque<Deliver> {
         let State::CatchingUp(numbering) = self.state else { return VecDeque::new() };
-        self.delivered = None;
         let Recalled { missed: fetched, is_whole } = recalled;
         // What came before the first marker has no number here, and may be among the fetched under one.
-        if *is_whole || !fetched.is_empty() {
+        if is_whole || !fetched.is_empty() {
             self.held.retain(|delivery| delivery.publication.point.is_some());
         }
-        self.begin_counting(numbering, is_whole.then_some(fetched.as_slice()), now);
-        self.release()
+        self.fetched = fetched.len();
+        let fetched = fetched.into_iter().map(|publication| Deliver { publication, received: now, receipt: None });
+        self.held = fetched.chain(std::mem::take(&mut self.held)).collect();
+        if is_whole {
+            return self.begin_counting(numbering, true, now);
+        }
+        self.state = State::Telling(numbering);
+        VecDeque::new()
     }
 
-    /// From now on deliveries go out at once. The ring goes on with `fetched`, where that is whole; else it begins anew.
-    fn begin_counting(&mut self, numbering: Numbering, fetched: Option<&[Arc<Publication>]>, now: Instant) {
+    /// The members know that they miss something of what came before the numbering that began here. What waited for that, in order.
+    pub fn told(&mut self, since: Position, now: Instant) -> VecDeque<Deliver> {
+        match self.state {
+            State::Telling(numbering) if numbering.since() == since => self.begin_counting(numbering, false, now),
+            _ => VecDeque::new(),
+        }
+    }
+
+    /// From now on deliveries go out at once; what waited goes out now. What is remembered is whole with it, or begins anew.
+    fn begin_counting(&mut self, numbering: Numbering, is_whole: bool, now: Instant) -> VecDeque<Deliver> {
         self.state = State::Counting(numbering);
-        if fetched.is_none() {
+        self.delivered = None;
+        if !is_whole {
             self.ring = self.ring.emptied(numbering.since());
         }
-        let waiting = self.held.iter().map(|delivery| &delivery.publication);
-        for publication in fetched.unwrap_or_default().iter().chain(waiting) {
-            if let Some(point) = publication.point {
+        for Deliver { publication, .. } in &self.held {
+            if let Some(point) = publication.point.filter(|point| is_whole || point.position > numbering.since()) {
                 self.ring.push(point.position, Arc::clone(publication), now);
             }
         }
+        self.release()
     }
 
     /// The ring, if all that came after a position is in it.

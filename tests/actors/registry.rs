@@ -250,15 +250,33 @@ async fn an_outage_is_one_notice_to_each_connection_with_all_its_rooms() {
     }
     // The bridge may say it in pieces.
     for targets in [vec![room("a").into(), user("alice").into()], vec![room("b").into(), room("a").into()]] {
-        house.registry.send(BridgeRestored { targets }).await.expect("a registry");
+        house.registry.try_send(BridgeRestored { targets }).expect("a place");
     }
     pass(Duration::from_secs(10)).await;
     assert_eq!(gaps(&alice), [(vec!["a".into(), "b".into()], true, GapReason::BrokerLost)]);
     assert_eq!(gaps(&bob), [(vec!["b".into()], false, GapReason::BrokerLost)]);
     assert_eq!(gaps(&carol), []);
-    house.registry.send(BridgeRestored { targets: vec![room("b").into()] }).await.expect("a registry");
+    house.registry.try_send(BridgeRestored { targets: vec![room("b").into()] }).expect("a place");
     pass(Duration::from_secs(1)).await;
     assert_eq!((gaps(&alice).len(), gaps(&bob).len()), (1, 1), "another outage is another notice");
+}
+
+#[actix::test]
+async fn the_bridge_hears_when_all_members_were_told_of_an_outage() {
+    let house = house();
+    let (alice, bob) = (house.connect(1, named("alice")).await, house.connect(2, Identity::anonymous()).await);
+    for guest in [&alice, &bob] {
+        house.join(guest, "a").await.expect("a member");
+    }
+    let told = actix::spawn(house.registry.send(BridgeRestored { targets: vec![room("a").into()] }));
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(gaps(&alice).len(), 1);
+    settle().await;
+    assert!(!told.is_finished(), "bob was not told yet");
+    assert_eq!(gaps(&bob).len(), 1);
+    assert_eq!(told.await.expect("an answer"), Ok(()));
+    let nobody = house.registry.send(BridgeRestored { targets: vec![room("c").into()] });
+    assert_eq!(nobody.await, Ok(()), "there is nobody to tell");
 }
 
 #[actix::test]

@@ -1,6 +1,11 @@
 //! What becomes of history where the broker goes away: another node's record fills the hole, and one that nobody recorded is
 //! told of.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -114,6 +119,36 @@ fn what_nobody_recorded_during_an_outage_is_told_of_as_a_gap() {
     let resumed = read(&mut resume(&outcast.hub, first.id.as_deref().expect("an id")), 2);
     assert_eq!(gap(&resumed[0]), json!({ "rooms": ["kept"], "reason": "history_trimmed" }));
     assert_eq!(resumed[1].data, "3");
+}
+
+#[test]
+fn in_front_of_the_notice_nothing_comes_that_is_past_the_hole() {
+    let redis = Redis::start();
+    let hub = node(&redis.url());
+    let mut stream = Stream::open(hub.address, "/sse?room=kept");
+    publish(&hub, [1]);
+    read(&mut stream, 1);
+    let port = redis.port;
+    drop(redis);
+    hub.wait_for_metric("callboard_broker_up", 0.0);
+    let _redis = Redis::start_at(port, &[]);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut publisher = Publisher::connect(port);
+            let mut numbers = 2..;
+            while !is_over.load(Ordering::Relaxed) {
+                publisher.publish("callboard:room:kept", &format!(r#"{{"data":{}}}"#, numbers.next().expect("a number")));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let blocks = read(&mut stream, 50);
+        is_over.store(true, Ordering::Relaxed);
+        let is_notice: Vec<_> = blocks.iter().map(|block| block.event == "callboard:gap").collect();
+        assert_eq!(is_notice.iter().position(|is_notice| *is_notice), Some(0), "{blocks:?}");
+        let numbers: Vec<u32> = data(&blocks[1..]).iter().map(|number| number.parse().expect("a number")).collect();
+        assert!(numbers.is_sorted_by(|one, next| one + 1 == *next), "after it, none is missing: {numbers:?}");
+    });
 }
 
 #[test]

@@ -168,6 +168,7 @@ const NOTICE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one client saw of one room.
 struct Page<'a> {
+    room: Room,
     /// Place in the record, time and number of each event.
     events: Vec<(usize, Instant, u32)>,
     gaps: Vec<(usize, Instant, Reason)>,
@@ -206,7 +207,7 @@ impl Record {
     }
 
     pub fn check(&self, room: Room, published: &Published, terms: &Terms) -> Tally {
-        let mut page = Page { events: Vec::new(), gaps: Vec::new(), openings: Vec::new(), terms };
+        let mut page = Page { room, events: Vec::new(), gaps: Vec::new(), openings: Vec::new(), terms };
         for (place, (at, entry)) in self.0.iter().enumerate() {
             match entry {
                 Entry::Event(known, number) if *known == room => page.events.push((place, *at, *number)),
@@ -239,7 +240,7 @@ impl Page<'_> {
             }
             let before = next.checked_sub(1).map(|before| self.events[before]);
             match self.events.get(next) {
-                after if self.was_told(before.map(|(place, ..)| place), after.map(|(_, at, _)| *at)) => tally.told += 1,
+                after if self.was_told(before.map(|(place, ..)| place), after.map(|(place, at, _)| (*place, *at))) => tally.told += 1,
                 after if self.was_away(before.map_or(0, |(place, _, _)| place), after.map(|(place, _, _)| *place)) => tally.away += 1,
                 _ => tally.silent += 1,
             }
@@ -253,13 +254,17 @@ impl Page<'_> {
         self.terms.resumes || !self.openings.iter().any(|place| (before..after).contains(place))
     }
 
-    fn was_told(&self, before: Option<usize>, after: Option<Instant>) -> bool {
-        let in_time = |at: Instant| after.is_none_or(|after| at <= after + NOTICE_PATIENCE);
+    /// Where ids say what a client has seen, it is told in front of the first event past the hole: it may be cut off behind it.
+    fn was_told(&self, before: Option<usize>, after: Option<(usize, Instant)>) -> bool {
+        let is_in_front = |reason| self.room.keeps() && self.terms.resumes && reason != Reason::Overflow;
+        let in_time = |notice: usize, at: Instant, reason| {
+            after.is_none_or(|(event, after)| if is_in_front(reason) { notice < event } else { at <= after + NOTICE_PATIENCE })
+        };
         let is_behind = |place: usize, reason: Reason| match before {
             Some(before) => place + if reason == Reason::Overflow { self.terms.waiting } else { 0 } >= before,
             None => true,
         };
-        self.terms.heeds_gaps && self.gaps.iter().any(|(place, at, reason)| is_behind(*place, *reason) && in_time(*at))
+        self.terms.heeds_gaps && self.gaps.iter().any(|(place, at, reason)| is_behind(*place, *reason) && in_time(*place, *at, *reason))
     }
 
     fn was_away(&self, before: usize, after: Option<usize>) -> bool {

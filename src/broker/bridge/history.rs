@@ -253,7 +253,7 @@ impl Handler<Marker> for RedisBridge {
 impl Handler<Torn> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, Torn: Torn, _: &mut Context<Self>) {
+    fn handle(&mut self, Torn: Torn, ctx: &mut Context<Self>) {
         let mut unfetched = Vec::new();
         for (target, route) in &mut self.routes {
             let Some(recording) = &mut route.recording else { continue };
@@ -265,13 +265,13 @@ impl Handler<Torn> for RedisBridge {
                 unfetched.push(target.clone());
             }
         }
-        unfetched.into_iter().for_each(|target| self.conclude_catch_up(target, false));
+        unfetched.into_iter().for_each(|target| self.conclude_catch_up(target, false, ctx));
     }
 }
 
 impl RedisBridge {
     /// Another rule holds for a room from now on.
-    fn apply_limits(&mut self, target: &Target, limits: History) {
+    fn apply_limits(&mut self, target: &Target, limits: History, ctx: &mut Context<Self>) {
         let Some(route) = self.routes.get_mut(target) else { return };
         let Target::Room(room) = target else { return };
         match &mut route.recording {
@@ -283,7 +283,7 @@ impl RedisBridge {
                 route.recording = None;
                 route.fan_out_late(held, &self.parts.metrics);
                 if was_fetching && self.is_up {
-                    self.conclude_catch_up(target.clone(), false);
+                    self.conclude_catch_up(target.clone(), false, ctx);
                 }
                 let Some(route) = self.routes.get_mut(target) else { return };
                 if self.is_up {
@@ -307,14 +307,14 @@ impl RedisBridge {
 impl Handler<Reconfigure> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, Reconfigure(config): Reconfigure, _: &mut Context<Self>) {
+    fn handle(&mut self, Reconfigure(config): Reconfigure, ctx: &mut Context<Self>) {
         let limits_of = |target: &Target| match target {
             Target::Room(room) => Some((target.clone(), config.rule_for(room).history)),
             Target::User(_) | Target::Namespace(_) => None,
         };
         let all: Vec<_> = self.routes.keys().filter_map(limits_of).collect();
         self.parts.config = config;
-        all.into_iter().for_each(|(target, limits)| self.apply_limits(&target, limits));
+        all.into_iter().for_each(|(target, limits)| self.apply_limits(&target, limits, ctx));
     }
 }
 

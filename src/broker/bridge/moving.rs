@@ -8,7 +8,7 @@ use super::{
     route::{ChannelState, Route},
 };
 use crate::{
-    actors::messages::{BridgeRestored, BrokerError, Publish, Published},
+    actors::messages::{BrokerError, Publish, Published},
     broker::{link::Moved, redis::Layout},
     protocol::Target,
 };
@@ -84,15 +84,14 @@ impl RedisBridge {
     }
 
     /// All its channels are subscribed here: who was there before is told what may be missing, or gets it.
-    #[expect(clippy::disallowed_methods, reason = "once per room and move, and it must not be lost")]
-    pub(super) fn tell_torn(&mut self, target: &Target) {
+    pub(super) fn tell_torn(&mut self, target: &Target, ctx: &mut Context<Self>) {
         let Some(route) = self.routes.get_mut(target) else { return };
         if !matches!(route.outcome(), Some(Ok(()))) || !std::mem::take(&mut route.is_torn) {
             return;
         }
         let can_catch_up = route.recording.as_ref().is_some_and(|recording| recording.can_catch_up());
         if !can_catch_up {
-            self.parts.reports.restored.do_send(BridgeRestored { targets: vec![target.clone()] });
+            self.tell_members(vec![target.clone()], ctx);
         }
     }
 }
@@ -127,7 +126,7 @@ impl Handler<Evacuate> for RedisBridge {
 impl Handler<Settle> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, Settle(Mover { target, mut route }): Settle, _: &mut Context<Self>) {
+    fn handle(&mut self, Settle(Mover { target, mut route }): Settle, ctx: &mut Context<Self>) {
         route.is_frozen = false;
         let channels = route.channels();
         channels.iter().for_each(|channel| _ = self.owners.insert(channel.clone(), target.clone()));
@@ -142,7 +141,7 @@ impl Handler<Settle> for RedisBridge {
             link.subscribe(channels);
         } else if self.is_up {
             // It lives on channels that are always subscribed.
-            self.tell_torn(&target);
+            self.tell_torn(&target, ctx);
             self.ask_for_marker(&target);
         }
     }

@@ -217,11 +217,11 @@ impl Archives {
 impl Real {
     async fn record(&mut self, batch: &Batch, twin: Option<Twin>) -> Written {
         let script = match twin {
-            None | Some(Twin::TearsUnsaid | Twin::NoMarkerAwaited | Twin::FetchesWhatWaits) => RECORD.to_owned(),
             Some(Twin::NothingLate) => RECORD.replace("LONGEST = 10000", "LONGEST = -1"),
             Some(Twin::AllClaims) => RECORD.replace("claimed = written end", "claimed = since end"),
+            _ => RECORD.to_owned(),
         };
-        assert!(script != RECORD || !matches!(twin, Some(Twin::NothingLate | Twin::AllClaims)), "the script has other words");
+        assert_eq!(script != RECORD, twin.is_some_and(|twin| Twin::OF_THE_SCRIPTS.contains(&twin)), "the script has other words");
         let mut command = redis::cmd("EVAL");
         command.arg(script).arg(2).arg(&KEYS).arg(batch.size).arg(batch.ttl.as_millis() as u64);
         command.arg([batch.since, batch.until, batch.written].map(|position| position.to_string()).as_slice()).arg(&*batch.birth);

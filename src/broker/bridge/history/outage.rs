@@ -1,13 +1,15 @@
-//! After an outage: what other nodes have recorded meanwhile is fetched and delivered, and where it is not whole, told as a gap.
+//! After an outage: what other nodes have recorded meanwhile is fetched and delivered. Where it is not whole, that is told as a
+//! gap, and only then anything is delivered: with the first event each member is shown an id that is past the hole, and one who
+//! is cut off before the notice would never hear of it.
 
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::RedisBridge;
 use crate::{
-    actors::messages::{BridgeRestored, BrokerError, Deliver},
+    actors::messages::{BridgeRestored, BrokerError},
     broker::{
         recall::{Recall, Recalled},
         recording::Recording,
@@ -18,6 +20,8 @@ use crate::{
 
 /// After an outage, gaps are told by then, whatever is still being fetched.
 const RESTORE: Duration = Duration::from_millis(1500);
+/// A room goes on by then, whether or not all its members could be told.
+const TELLING: Duration = Duration::from_secs(1);
 
 impl RedisBridge {
     /// The link is back. Rooms whose history fills the hole are told of later, or not at all.
@@ -29,19 +33,33 @@ impl RedisBridge {
         let (fetching, lost): (Vec<_>, Vec<_>) = torn.into_iter().partition(can_catch_up);
         self.desk.restoring = Some((lost, fetching.len()));
         if fetching.is_empty() {
-            self.tell_restored();
+            self.tell_restored(ctx);
         } else {
-            ctx.run_later(RESTORE, |bridge, _| bridge.tell_restored());
+            ctx.run_later(RESTORE, Self::tell_restored);
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "once per outage, and it must not be lost")]
-    fn tell_restored(&mut self) {
-        if let Some((targets, _)) = self.desk.restoring.take()
-            && !targets.is_empty()
-        {
-            self.parts.reports.restored.do_send(BridgeRestored { targets });
+    fn tell_restored(&mut self, ctx: &mut Context<Self>) {
+        if let Some((targets, _)) = self.desk.restoring.take() {
+            self.tell_members(targets, ctx);
         }
+    }
+
+    /// Has the members of these told that they may miss something; what waits for that goes out behind it.
+    pub(in crate::broker::bridge) fn tell_members(&mut self, targets: Vec<Target>, ctx: &mut Context<Self>) {
+        if targets.is_empty() {
+            return;
+        }
+        let begun = |target: &Target| self.routes.get(target)?.recording.as_ref()?.begun();
+        let waiting: Vec<_> = targets.iter().filter_map(|target| Some((target.clone(), begun(target)?))).collect();
+        let told = timeout(TELLING, self.parts.reports.restored.send(BridgeRestored { targets }));
+        ctx.spawn(told.into_actor(self).map(|_, bridge, _| {
+            for (target, since) in waiting {
+                let Some(route) = bridge.routes.get_mut(&target) else { continue };
+                let held = route.recording.as_mut().map(|recording| recording.told(since, Instant::now())).unwrap_or_default();
+                route.fan_out_late(held, &bridge.parts.metrics);
+            }
+        }));
     }
 
     /// For all rooms that have begun to count anew.
@@ -57,26 +75,23 @@ impl RedisBridge {
         let Some(fetch) = self.fetch(&target, recall) else { return };
         let since = self.routes.get(&target).and_then(|route| route.recording.as_ref()).and_then(|recording| recording.begun());
         let Some(since) = since else { return };
-        ctx.spawn(fetch.run().into_actor(self).map(move |recalled, bridge, _| bridge.caught_up(&target, since, recalled)));
+        ctx.spawn(fetch.run().into_actor(self).map(move |recalled, bridge, ctx| bridge.caught_up(&target, since, recalled, ctx)));
     }
 
-    fn caught_up(&mut self, target: &Target, since: Position, recalled: Result<Recalled, BrokerError>) {
+    fn caught_up(&mut self, target: &Target, since: Position, recalled: Result<Recalled, BrokerError>, ctx: &mut Context<Self>) {
         let Some(route) = self.routes.get_mut(target) else { return };
         let Some(recording) = route.recording.as_mut().filter(|recording| recording.is_catching_up(since)) else { return };
         let nothing = |_| Recalled { missed: Vec::new(), is_whole: false };
         let recalled = recalled.unwrap_or_else(nothing);
-        let held = recording.caught_up(&recalled, Instant::now());
-        let Recalled { missed, is_whole } = recalled;
-        self.parts.metrics.replay(if is_whole { "outage_whole" } else { "outage_gap" }, missed.len());
-        let received = Instant::now();
-        let fetched = missed.into_iter().map(|publication| Deliver { publication, received, receipt: None });
-        route.fan_out_late(fetched.chain(held), &self.parts.metrics);
-        self.conclude_catch_up(target.clone(), is_whole);
+        let is_whole = recalled.is_whole;
+        self.parts.metrics.replay(if is_whole { "outage_whole" } else { "outage_gap" }, recalled.missed.len());
+        let ready = recording.caught_up(recalled, Instant::now());
+        route.fan_out_late(ready, &self.parts.metrics);
+        self.conclude_catch_up(target.clone(), is_whole, ctx);
     }
 
-    /// What a room missed during an outage was delivered, or will not be.
-    #[expect(clippy::disallowed_methods, reason = "once per room and outage, and it must not be lost")]
-    pub(in crate::broker::bridge) fn conclude_catch_up(&mut self, target: Target, is_whole: bool) {
+    /// It is known whether all that a room missed during an outage can be delivered.
+    pub(in crate::broker::bridge) fn conclude_catch_up(&mut self, target: Target, is_whole: bool, ctx: &mut Context<Self>) {
         match &mut self.desk.restoring {
             Some((lost, fetching)) => {
                 if !is_whole {
@@ -84,11 +99,11 @@ impl RedisBridge {
                 }
                 *fetching = fetching.saturating_sub(1);
                 if *fetching == 0 {
-                    self.tell_restored();
+                    self.tell_restored(ctx);
                 }
             }
             // The others were told without waiting any longer.
-            None if !is_whole => self.parts.reports.restored.do_send(BridgeRestored { targets: vec![target] }),
+            None if !is_whole => self.tell_members(vec![target], ctx),
             None => {}
         }
     }

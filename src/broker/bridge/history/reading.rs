@@ -53,8 +53,8 @@ impl RedisBridge {
         let unnumbered = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };
         let Some(recording) = self.routes.get_mut(&target).and_then(|route| route.recording.as_mut()) else { return Ok(unnumbered) };
         let Some((here, _)) = recording.place(&self.desk.timeline) else { return Ok(unnumbered) };
-        // What is being fetched for the members will come by once more.
-        let is_ahead = recording.can_catch_up();
+        // What has yet to go to the members will come by once more.
+        let is_ahead = recording.is_behind();
         let here = Point { room: recording.room, position: here, key };
         let Some(id) = since else { return Ok(Replayed { after: Some(here), from: Some(here), is_ahead, ..Replayed::default() }) };
         let latest = here.position.marker_ms + AHEAD_MS;
