@@ -2,11 +2,14 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Mutex, PoisonError},
 };
 
-use actix_web::HttpRequest;
+use actix_web::{
+    HttpRequest,
+    http::{header, uri::Authority},
+};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
@@ -21,6 +24,28 @@ pub fn of(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
     let forwarded = request.headers().get_all(FORWARDED_FOR).filter_map(|value| value.to_str().ok());
     let forwarded: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
     behind(request.peer_addr().map(|peer| peer.ip()), &forwarded, trusted)
+}
+
+/// Whether the peer is a program on this machine that speaks for itself. Behind a proxy on this machine everybody would be; and so
+/// would each page whose own host name was made to lead here (DNS rebinding), were the name not looked at.
+pub fn is_own_machine(request: &HttpRequest) -> bool {
+    let is_forwarded = [FORWARDED_FOR, header::FORWARDED.as_str()].iter().any(|name| request.headers().contains_key(*name));
+    let asks_here = |peer: SocketAddr| peer.ip().to_canonical().is_loopback() && is_unmistakable(host(request));
+    !is_forwarded && request.peer_addr().is_none_or(asks_here)
+}
+
+/// The name that the client has for the hub, with the port.
+pub fn host(request: &HttpRequest) -> &str {
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    // HTTP/2 has no Host header but an authority.
+    named.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default()
+}
+
+/// What no name server has a say in: an address, or `localhost` and what is below it (RFC 6761 §6.3).
+fn is_unmistakable(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return host.is_empty() };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 /// Each proxy appends the peer it saw. So from the right, as long as the one who says it is trusted; a Unix socket is a
@@ -41,7 +66,7 @@ fn behind(peer: Option<IpAddr>, forwarded: &[&str], trusted: &[IpNet]) -> Option
 /// Some proxies add a port.
 fn parse(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(address, _)| address);
-    let with_port = || text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip());
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     bare.parse().ok().or_else(with_port).map(|address: IpAddr| address.to_canonical())
 }
 
@@ -75,6 +100,27 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_a_name_server_could_lead_here_is_not_this_machines_own() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LocalHost:8080", true),
+            ("hub.localhost:8080", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("[::1]", true),
+            ("0.0.0.0:8080", true),
+            ("", true),
+            ("evil.test:8080", false),
+            ("localhost.evil.test", false),
+            ("127.0.0.1.evil.test:8080", false),
+            ("notlocalhost", false),
+            ("local host", false),
+        ] {
+            assert_eq!(is_unmistakable(host), expected, "{host}");
+        }
+    }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect(text)

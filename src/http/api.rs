@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout_at};
 
-use super::{door::Door, error::ApiError, identity::bearer, origin, wrong_method};
+use super::{address, door::Door, error::ApiError, identity::bearer, origin, wrong_method};
 use crate::{
     actors::messages::{
         BrokerError, ConnectionLookup, Disconnect, Enrol, HistoryExtent, Publish, Published, Refusal, RoomList, RoomMemberList,
@@ -96,11 +96,11 @@ impl Caller {
         let caller = Self { declared: length.and_then(|value| value.to_str().ok()?.parse().ok()) };
         let keys = &config.api.keys;
         if keys.is_empty() {
-            let is_forwarded = request.headers().contains_key(header::FORWARDED) || request.headers().contains_key("x-forwarded-for");
-            return if Door::is_local(request.peer_addr().map(|address| address.ip()), is_forwarded) {
+            return if address::is_own_machine(request) {
                 Ok(caller)
             } else {
-                Err(ApiError::new(ErrorCode::Forbidden, "without api.keys the API answers callers on its own machine only"))
+                let why = "without api.keys the API answers callers on its own machine only, who call it by address or localhost";
+                Err(ApiError::new(ErrorCode::Forbidden, why))
             };
         }
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -272,11 +272,6 @@ impl Door {
         let parts = ConnectionParts { id, wire, outbox: Arc::clone(&outbox), identity, options, lease, session };
         Ok(Started { id, connection: Connection::new(parts).start(), outbox: Leash::hold(outbox) })
     }
-
-    /// Whether this peer is on the same machine and speaks for itself: behind a proxy on this machine everybody would be.
-    pub fn is_local(peer: Option<IpAddr>, is_forwarded: bool) -> bool {
-        !is_forwarded && peer.is_none_or(|address| address.to_canonical().is_loopback())
-    }
 }
 
 impl Policy {

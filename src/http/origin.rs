@@ -5,13 +5,10 @@
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::{
-        header::{self, HeaderValue},
-        uri::Authority,
-    },
+    http::header::{self, HeaderValue},
 };
 
-use super::error::ApiError;
+use super::{address, error::ApiError};
 use crate::{config::AllowedOrigin, protocol::ErrorCode};
 
 /// A page that may; its origin is echoed.
@@ -26,10 +23,7 @@ pub fn check(request: &HttpRequest, allowed: &[AllowedOrigin]) -> Result<Page, A
     let spelled =
         (request.path().starts_with("/socket.io/1/") && !text.contains("://") && text != "null").then(|| format!("http://{text}"));
     let text = spelled.as_deref().unwrap_or(text);
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    // HTTP/2 has no Host header but an authority.
-    let host = host.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default();
-    if is_allowed(text, host, allowed) {
+    if is_allowed(text, address::host(request), allowed) {
         Ok(Page(Some(origin.clone())))
     } else {
         Err(ApiError::new(ErrorCode::Forbidden, "pages of this origin may not connect: see http.allowed_origins"))

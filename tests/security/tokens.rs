@@ -147,4 +147,11 @@ fn an_api_key_is_needed_once_there_is_one_and_off_the_machine() {
     for forwarded in [("X-Forwarded-For", "203.0.113.9"), ("Forwarded", "for=203.0.113.9"), ("X-Forwarded-For", "127.0.0.1")] {
         assert_eq!(open.get("/api/rooms", &[forwarded]).status, 403, "{forwarded:?}");
     }
+    // A page's own name that was made to lead here is same-origin to the browser.
+    let page = [("Host", "evil.test:8080"), ("Origin", "http://evil.test:8080")];
+    for headers in [&page[..], &page[..1]] {
+        assert_eq!(open.get("/api/rooms", headers).status, 403, "{headers:?}");
+        assert_eq!(keys.get("/api/rooms", &[headers, &[("X-API-Key", "second-key-of-the-api")]].concat()).status, 200);
+    }
+    assert_eq!(open.get("/api/rooms", &[("Host", "localhost:8080"), ("Origin", "http://localhost:8080")]).status, 200);
 }

@@ -42,9 +42,12 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Writes a request's head and body.
+/// Writes a request's head and body. It names the peer as its Host, if the headers name none.
 pub fn send(stream: &mut TcpStream, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", stream.peer_addr().expect("a peer"));
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        head += &format!("Host: {}\r\n", stream.peer_addr().expect("a peer"));
+    }
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
