@@ -41,11 +41,11 @@ pub fn host(request: &HttpRequest) -> &str {
     named.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default()
 }
 
-/// What no name server has a say in: an address, or `localhost` and what is below it (RFC 6761 §6.3).
+/// What no site's name server has a say in: an address, a name of one label, or one below `localhost` (RFC 6761 §6.3).
 fn is_unmistakable(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return host.is_empty() };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+    !name.contains('.') || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 /// Each proxy appends the peer it saw. So from the right, as long as the one who says it is trusted; a Unix socket is a
@@ -112,10 +112,12 @@ mod tests {
             ("[::1]", true),
             ("0.0.0.0:8080", true),
             ("", true),
+            ("workstation:8080", true),
             ("evil.test:8080", false),
+            ("evil.:8080", false),
             ("localhost.evil.test", false),
             ("127.0.0.1.evil.test:8080", false),
-            ("notlocalhost", false),
+            ("not-localhost.test", false),
             ("local host", false),
         ] {
             assert_eq!(is_unmistakable(host), expected, "{host}");

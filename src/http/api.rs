@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse,
+    FromRequest, HttpMessage, HttpRequest, HttpResponse,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     http::{Method, header},
     middleware::{Next, from_fn},
-    web::{self, Bytes, Data, Path, Payload, ServiceConfig},
+    web::{self, Bytes, Data, Path, Payload, ReqData, ServiceConfig},
 };
 use bytes::BytesMut;
 use futures_util::{
@@ -21,7 +21,14 @@ use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout_at};
 
-use super::{address, door::Door, error::ApiError, identity::bearer, origin, wrong_method};
+use super::{
+    address,
+    door::Door,
+    error::ApiError,
+    identity::bearer,
+    origin::{self, Page},
+    wrong_method,
+};
 use crate::{
     actors::messages::{
         BrokerError, ConnectionLookup, Disconnect, Enrol, HistoryExtent, Publish, Published, Refusal, RoomList, RoomMemberList,
@@ -43,40 +50,42 @@ const BODY_PATIENCE: Duration = Duration::from_secs(8);
 const HOLD_UNREAD: Duration = Duration::from_secs(1);
 
 pub fn routes(app: &mut ServiceConfig) {
-    for (path, handler, answered) in [
-        ("/api/publish", web::post().to(publish), "POST, OPTIONS"),
-        ("/api/batch", web::post().to(batch), "POST, OPTIONS"),
-        ("/api/join", web::post().to(join), "POST, OPTIONS"),
-        ("/api/leave", web::post().to(leave), "POST, OPTIONS"),
-        ("/api/disconnect", web::post().to(disconnect), "POST, OPTIONS"),
-        ("/api/rooms", web::get().to(rooms), "GET, OPTIONS"),
-        ("/api/rooms/{room:.*}", web::get().to(room), "GET, OPTIONS"),
-        ("/api/connections/{id}", web::get().to(connection), "GET, OPTIONS"),
+    for (path, method, handler) in [
+        ("/api/publish", Method::POST, web::to(publish)),
+        ("/api/batch", Method::POST, web::to(batch)),
+        ("/api/join", Method::POST, web::to(join)),
+        ("/api/leave", Method::POST, web::to(leave)),
+        ("/api/disconnect", Method::POST, web::to(disconnect)),
+        ("/api/rooms", Method::GET, web::to(rooms)),
+        ("/api/rooms/{room:.*}", Method::GET, web::to(room)),
+        ("/api/connections/{id}", Method::GET, web::to(connection)),
     ] {
         app.service(
             web::resource(path)
-                .wrap(from_fn(let_page_read))
-                .route(handler)
+                .wrap(from_fn(admit_page))
+                .route(handler.method(method.clone()))
                 .route(web::method(Method::OPTIONS).to(preflight))
-                .default_service(wrong_method(answered)),
+                .default_service(wrong_method([method, Method::OPTIONS])),
         );
     }
 }
 
-/// The page that asked may read the answer, also one that says no.
-async fn let_page_read(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let door = request.app_data::<Data<Door>>();
-    let page = door.and_then(|door| origin::check(request.request(), &door.config().http.allowed_origins).ok()).unwrap_or_default();
+/// Refuses pages that may not call. Others may read the answer, also one that says no.
+async fn admit_page(request: ServiceRequest, next: Next<impl MessageBody>) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let Some(door) = request.app_data::<Data<Door>>() else { return Err(closed().into()) };
+    let page = origin::check(request.request(), &door.config().http.allowed_origins)?;
+    request.extensions_mut().insert(page.clone());
     let mut response = next.call(request).await?;
     page.allow_in(response.headers_mut());
     Ok(response)
 }
 
-async fn preflight(request: HttpRequest, door: Data<Door>) -> Result<HttpResponse, ApiError> {
-    Ok(origin::check(&request, &door.config().http.allowed_origins)?.preflight(&request, "GET, POST, OPTIONS"))
+fn closed() -> ApiError {
+    ApiError::new(ErrorCode::Internal, "the door is not open")
+}
+
+async fn preflight(request: HttpRequest, page: ReqData<Page>) -> HttpResponse {
+    page.preflight(&request, "GET, POST, OPTIONS")
 }
 
 /// A caller who may: a request that shows a key, or comes from this machine where no keys are set.
@@ -87,11 +96,7 @@ pub struct Caller {
 
 impl Caller {
     fn check(request: &HttpRequest) -> Result<Self, ApiError> {
-        let Some(door) = request.app_data::<Data<Door>>() else {
-            return Err(ApiError::new(ErrorCode::Internal, "the door is not open"));
-        };
-        let config = door.config();
-        origin::check(request, &config.http.allowed_origins)?;
+        let config = request.app_data::<Data<Door>>().ok_or_else(closed)?.config();
         let length = request.headers().get(header::CONTENT_LENGTH);
         let caller = Self { declared: length.and_then(|value| value.to_str().ok()?.parse().ok()) };
         let keys = &config.api.keys;
@@ -99,7 +104,7 @@ impl Caller {
             return if address::is_own_machine(request) {
                 Ok(caller)
             } else {
-                let why = "without api.keys the API answers callers on its own machine only, who call it by address or localhost";
+                let why = "without api.keys the API answers callers on its own machine only, who name it by address or without a dot";
                 Err(ApiError::new(ErrorCode::Forbidden, why))
             };
         }

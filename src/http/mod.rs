@@ -20,13 +20,11 @@ pub mod verdict;
 pub mod websocket;
 
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError, Route,
-    http::{
-        Method,
-        header::{self, HeaderValue},
-    },
+    HttpRequest, Responder, ResponseError, Route,
+    http::{Method, header::Allow},
     web::{self, ServiceConfig},
 };
+use futures_util::future::ready;
 
 use self::error::ApiError;
 use crate::protocol::ErrorCode;
@@ -40,10 +38,10 @@ pub fn routes(app: &mut ServiceConfig, door: &web::Data<door::Door>) {
                 .route(web::get().to(sse::stream))
                 .route(web::post().to(sse::stream))
                 .route(web::method(Method::OPTIONS).to(sse::preflight))
-                .default_service(wrong_method("GET, POST, OPTIONS")),
+                .default_service(wrong_method([Method::GET, Method::POST, Method::OPTIONS])),
         );
     }
-    app.service(web::resource("/ws").route(web::get().to(websocket::connect)).default_service(wrong_method("GET")));
+    app.service(web::resource("/ws").route(web::get().to(websocket::connect)).default_service(wrong_method([Method::GET])));
     if door.conformance {
         app.service(web::resource("/echo").route(web::get().to(websocket::echo)));
     }
@@ -60,16 +58,15 @@ pub fn routes(app: &mut ServiceConfig, door: &web::Data<door::Door>) {
 /// What is there to be read. Load balancers like to ask by HEAD (RFC 9110 §9.3.2); the server leaves the body out.
 fn readable(app: &mut ServiceConfig, path: &str, answer: fn() -> Route) {
     let resource = web::resource(path).route(answer().method(Method::GET)).route(answer().method(Method::HEAD));
-    app.service(resource.default_service(wrong_method("GET, HEAD")));
+    app.service(resource.default_service(wrong_method([Method::GET, Method::HEAD])));
 }
 
 /// The answer to any other method; it names those that are answered (RFC 9110 §15.5.6).
-fn wrong_method(answered: &'static str) -> Route {
-    web::to(move |request: HttpRequest| async move {
+fn wrong_method(answered: impl Into<Vec<Method>>) -> Route {
+    let allow = Allow(answered.into());
+    web::to(move |request: HttpRequest| {
         let message = format!("{} does not answer {}", request.path(), request.method());
-        let mut response: HttpResponse = ApiError::new(ErrorCode::MethodNotAllowed, message).error_response();
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(answered));
-        response
+        ready(ApiError::new(ErrorCode::MethodNotAllowed, message).error_response().customize().insert_header(allow.clone()))
     })
 }
 
