@@ -73,7 +73,6 @@ pub struct Admitted {
 pub struct Resume {
     /// The last id that the client saw.
     pub since: Option<Box<str>>,
-    /// It is a member already, and only wants to know where it stands.
     pub is_known: bool,
 }
 
@@ -89,6 +88,13 @@ enum GroupAddress {
     Room(Addr<Room>),
     User(Addr<User>),
     Namespace(Addr<Group<Namespace>>),
+}
+
+impl Waiting {
+    /// It is a member already, and only wants to know where it stands.
+    pub fn is_known(&self) -> bool {
+        self.resume.as_ref().is_some_and(|resume| resume.is_known)
+    }
 }
 
 impl Hall {
@@ -138,6 +144,11 @@ impl Hall {
         let seat = self.seat(worker)?;
         let missed = Arc::clone(&seat.missed);
         Some(Feed { worker, deliver_to: seat.group.deliver_to(), missed, account_to: seat.group.account_to() })
+    }
+
+    /// The workers that have a group.
+    pub fn workers(&self) -> Vec<usize> {
+        self.seats.iter().enumerate().filter(|(_, seat)| seat.is_some()).map(|(worker, _)| worker).collect()
     }
 
     pub fn has_group(&self, worker: usize) -> bool {
@@ -196,14 +207,16 @@ impl Hall {
         let connection = order.connection;
         let Some(seat) = self.seat(worker) else { return false };
         if let Some(opening) = &mut seat.opening {
+            // The group knows whom it was told of, and says the farewell.
+            let is_known = opening.unproven.contains(&connection);
             opening.unproven.retain(|known| *known != connection);
+            let mut unknown = None;
             for waiting in opening.waiting.extract_if(.., |waiting| waiting.place.connection == connection) {
-                let left = Refusal::new(ErrorCode::NotJoined, "the room was left before it was joined");
-                let _ = waiting.answer.send(Err(left));
-                // The group does not know it yet and will not say it.
-                if let Some(farewell) = &order.farewell {
-                    waiting.place.outbox.push_control(farewell.clone());
-                }
+                let _ = waiting.answer.send(Err(left_before_joined()));
+                unknown = Some(waiting.place.outbox).filter(|_| !is_known);
+            }
+            if let (Some(outbox), Some(farewell)) = (unknown, &order.farewell) {
+                outbox.push_control(farewell.clone());
             }
         }
         seat.group.order(order);
@@ -244,6 +257,11 @@ impl Hall {
     pub fn announce(&self, reply: &Reply) {
         self.seats.iter().flatten().for_each(|seat| seat.group.order(Announce(reply.clone())));
     }
+}
+
+/// Why a join came to nothing that its own client overtook.
+pub(super) fn left_before_joined() -> Refusal {
+    Refusal::new(ErrorCode::NotJoined, "the room was left before it was joined")
 }
 
 impl Seat {

@@ -335,6 +335,11 @@ pub struct BridgeRestored {
     pub targets: Vec<Target>,
 }
 
+/// Bridge → registry: the broker served these, and refuses them now. Whoever is there listens to nothing.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Revoked(pub Vec<(Target, BrokerError)>);
+
 /// Bridge → registry: the broker delivers, for the first time or again.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -30,6 +30,7 @@ pub mod recovery;
 pub mod registry;
 pub mod replay;
 mod resumption;
+mod revoking;
 pub mod roster;
 pub mod session;
 mod session_recovery;

@@ -29,7 +29,7 @@ use super::{
         Replay, Subscribe, TellNodes, Unsubscribe,
     },
     presence::Presence,
-    resumption::Recalled,
+    resumption::{Entries, Recalled},
 };
 use crate::{
     auth::rules,
@@ -78,6 +78,7 @@ pub struct RoomRegistry {
     deserted: VecDeque<(Instant, Target, usize)>,
     /// What the connections will soon be told.
     pub(super) gaps: Gaps,
+    pub(super) entries: Entries,
     /// Who come in when they have been told what can't be replayed.
     pub(super) gapped: Vec<Recalled>,
     pub(super) inquiries: Inquiries,
@@ -126,6 +127,7 @@ impl RoomRegistry {
             awaited: VecDeque::new(),
             deserted: VecDeque::new(),
             gaps: Gaps::default(),
+            entries: Entries::default(),
             gapped: Vec::new(),
             inquiries: Inquiries::default(),
         }
@@ -278,7 +280,7 @@ impl RoomRegistry {
     }
 
     /// The broker will not have it: nobody is a member, and those who were told otherwise are told so.
-    fn retract(&mut self, target: &Target, refused: Refused, error: &BrokerError, ctx: &mut Context<Self>) {
+    pub(super) fn retract(&mut self, target: &Target, refused: Refused, error: &BrokerError, ctx: &mut Context<Self>) {
         let Refused { turned_away, unproven } = refused;
         for connection in turned_away.iter().chain(&unproven) {
             let Some(client) = self.connections.get_mut(connection) else { continue };
@@ -287,6 +289,8 @@ impl RoomRegistry {
                 self.note_absent(*connection, target, ctx);
             }
         }
+        // On SSE there is no other word for it.
+        unproven.iter().for_each(|connection| self.note_gap(*connection, target, GapReason::BrokerLost, ctx));
         let Target::Room(room) = target else { return };
         let Refusal { code, message } = Refusal::from(error.clone());
         for client in unproven.iter().filter_map(|connection| self.connections.get(connection)) {
@@ -298,7 +302,7 @@ impl RoomRegistry {
 
     /// A group is no more: nothing more is to be delivered to it.
     #[expect(clippy::disallowed_methods, reason = "once per room and worker, and it must not be lost")]
-    fn end_group(&mut self, target: &Target, worker: usize) {
+    pub(super) fn end_group(&mut self, target: &Target, worker: usize) {
         self.parts.bridge.unsubscribe.do_send(Unsubscribe { target: target.clone(), worker });
         if self.halls.get(target).is_some_and(Hall::is_closed) {
             gauge(&self.parts.metrics, target).map(Gauge::dec);
@@ -333,6 +337,7 @@ impl RoomRegistry {
             return false;
         }
         let worker = client.worker.index;
+        self.entries.end(order.connection, room);
         self.parts.attendance.note(order.connection, &target, false);
         self.note_absent(order.connection, &target, ctx);
         self.exit(worker, target, order);

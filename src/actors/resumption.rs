@@ -1,12 +1,17 @@
 //! How the registry lets a client into a room with history: held by its group, until the bridge has said what it missed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{AsyncContext, Context, Handler, Message, ResponseFuture};
+use foldhash::fast::RandomState;
 use futures_util::future::{join_all, ready};
 
 use super::{
-    hall::Waiting,
+    hall::{Waiting, left_before_joined},
     members::Member,
     messages::{Greet, Release, Replay, Replayed, Track, WouldReplay},
     registry::RoomRegistry,
@@ -25,6 +30,31 @@ pub(super) struct Recalled {
     worker: usize,
     waiting: Waiting,
     replayed: Replayed,
+    entry: u64,
+}
+
+/// Which entry of a connection into a room is held there: it may leave, and come again, before it hears what it missed.
+#[derive(Default)]
+pub(super) struct Entries {
+    held: HashMap<(ConnectionId, RoomName), u64, RandomState>,
+    last: u64,
+}
+
+impl Entries {
+    fn begin(&mut self, connection: ConnectionId, room: &RoomName) -> u64 {
+        self.last += 1;
+        self.held.insert((connection, room.clone()), self.last);
+        self.last
+    }
+
+    fn holds(&self, Recalled { room, waiting, entry, .. }: &Recalled) -> bool {
+        self.held.get(&(waiting.place.connection, room.clone())) == Some(entry)
+    }
+
+    /// It is held no more.
+    pub fn end(&mut self, connection: ConnectionId, room: &RoomName) {
+        self.held.remove(&(connection, room.clone()));
+    }
 }
 
 /// To itself: those who come in here were told of the gaps in front of it.
@@ -44,14 +74,16 @@ impl RoomRegistry {
     #[expect(clippy::disallowed_methods, reason = "once per join, and it must not be lost")]
     pub(super) fn resume(&mut self, target: &Target, worker: usize, waiting: Waiting, ctx: &mut Context<Self>) {
         let Target::Room(room) = target.clone() else { return };
-        let since = waiting.resume.as_ref().filter(|resume| !resume.is_known).and_then(|resume| resume.since.clone());
+        let is_known = waiting.is_known();
+        let since = waiting.resume.as_ref().filter(|_| !is_known).and_then(|resume| resume.since.clone());
         let is_resumed = since.is_some();
+        let entry = if is_known { 0 } else { self.entries.begin(waiting.place.connection, &room) };
         let asked = self.parts.bridge.replay.send(Replay { room: room.clone(), since, is_trial: false });
         let registry = ctx.address();
         actix::spawn(async move {
             let lost = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };
             let replayed = asked.await.unwrap_or(lost);
-            registry.do_send(Recalled { room, worker, waiting, replayed });
+            registry.do_send(Recalled { room, worker, waiting, replayed, entry });
         });
     }
 
@@ -120,17 +152,38 @@ impl Handler<WouldReplay> for RoomRegistry {
 }
 
 impl RoomRegistry {
+    /// `None`, and the client has its answer, if it has left meanwhile.
+    fn still_there(&mut self, recalled: Recalled) -> Option<Recalled> {
+        let connection = recalled.waiting.place.connection;
+        let is_member = self.connections.get(&connection).is_some_and(|client| client.rooms.contains(&recalled.room));
+        let is_held = self.entries.holds(&recalled);
+        if is_member && (recalled.waiting.is_known() || is_held) {
+            return Some(recalled);
+        }
+        if is_held {
+            self.entries.end(connection, &recalled.room);
+        }
+        // The connection may have ended.
+        let _ = recalled.waiting.answer.send(Err(left_before_joined()));
+        None
+    }
+
     /// Lets in who is held.
     fn let_in(&mut self, recalled: Recalled, ctx: &mut Context<Self>) {
-        let Recalled { room, worker, waiting, replayed } = recalled;
+        let Some(recalled) = self.still_there(recalled) else { return };
+        let Recalled { room, worker, waiting, replayed, .. } = recalled;
         let connection = waiting.place.connection;
+        let is_known = waiting.is_known();
+        if !is_known {
+            self.entries.end(connection, &room);
+        }
         let positions = self.positions_for(&waiting, &room, &replayed);
         let stands = replayed.stands();
         let Replayed { missed, after, is_ahead, .. } = replayed;
         let Waiting { greeting, resume, answer, .. } = waiting;
         let target = Target::Room(room);
         let Some(hall) = self.halls.get(&target) else { return };
-        if resume.as_ref().is_some_and(|resume| resume.is_known) {
+        if is_known {
             hall.order(worker, Greet { connection, greeting, stands, answer });
         } else {
             let (is_resumed, answer) = (resume.is_some_and(|resume| resume.since.is_some()), Some(answer));
@@ -144,12 +197,16 @@ impl RoomRegistry {
     #[expect(clippy::disallowed_methods, reason = "once per connection that comes back, and it must not be lost")]
     fn tell_gapped(&mut self, ctx: &mut Context<Self>) {
         let mut by_connection: BTreeMap<ConnectionId, Vec<Recalled>> = BTreeMap::new();
-        for mut recalled in std::mem::take(&mut self.gapped) {
+        for recalled in std::mem::take(&mut self.gapped) {
+            let Some(mut recalled) = self.still_there(recalled) else { continue };
             // Whoever asked is answered first.
             let positions = self.positions_for(&recalled.waiting, &recalled.room, &recalled.replayed);
             let Waiting { place, greeting, .. } = &mut recalled.waiting;
             let member = Member { positions, ..Member::new(place.connection, place.encoding, Arc::clone(&place.outbox)) };
             member.greet(greeting.take(), recalled.replayed.stands());
+            if let Some(reason) = recalled.replayed.gap {
+                self.note_gap(member.connection, &Target::Room(recalled.room.clone()), reason, ctx);
+            }
             by_connection.entry(member.connection).or_default().push(recalled);
         }
         for (connection, recalled) in by_connection {
@@ -167,8 +224,9 @@ impl Handler<Recalled> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, recalled: Recalled, ctx: &mut Context<Self>) {
-        let Some(reason) = recalled.replayed.gap else { return self.let_in(recalled, ctx) };
-        self.note_gap(recalled.waiting.place.connection, &Target::Room(recalled.room.clone()), reason, ctx);
+        if recalled.replayed.gap.is_none() {
+            return self.let_in(recalled, ctx);
+        }
         if self.gapped.is_empty() {
             ctx.run_later(GAPPED_COLLECTION, Self::tell_gapped);
         }

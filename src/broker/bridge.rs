@@ -33,7 +33,7 @@ use super::{
 use crate::{
     actors::{
         attendance::Attendance,
-        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Steer, Subscribe, Unsubscribe},
+        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, NodeSaid, Revoked, Steer, Subscribe, Unsubscribe},
         receipt::Receipt,
     },
     config::Config,
@@ -57,6 +57,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Reports {
     pub restored: Recipient<BridgeRestored>,
+    pub revoked: Recipient<Revoked>,
     pub up: Recipient<BridgeUp>,
     pub down: Recipient<BridgeDown>,
     pub node_said: Recipient<NodeSaid>,
@@ -251,6 +252,14 @@ impl RedisBridge {
         }
     }
 
+    /// The broker serves these no more: after an outage, or where they have moved to, it knows us as somebody who may not.
+    #[expect(clippy::disallowed_methods, reason = "once per change of the broker's mind, and it must not be lost")]
+    fn revoke(&self, targets: Vec<(Target, BrokerError)>) {
+        if !targets.is_empty() {
+            self.parts.reports.revoked.do_send(Revoked(targets));
+        }
+    }
+
     /// Nobody listens to it any more.
     fn close_route(&mut self, target: &Target) -> Option<Route> {
         let route = self.routes.remove(target)?;
@@ -320,7 +329,7 @@ impl Handler<InboundLost> for RedisBridge {
             }
         }
         if may_concern_all {
-            self.tell_members(self.routes.keys().cloned().collect(), ctx);
+            self.tell_members_soon(self.routes.keys().cloned().collect(), ctx);
         }
     }
 }
@@ -353,18 +362,20 @@ impl Handler<LinkUp> for RedisBridge {
         let is_all = self.link.as_ref().is_none_or(|link| link.is_all());
         self.parts.readiness.set_broker_up(is_all);
         self.parts.metrics.broker_up().set(i64::from(is_all));
-        let mut torn = Vec::new();
-        let mut recorded = Vec::new();
+        let (mut torn, mut revoked, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
         for (target, route) in &mut self.routes {
             route.settle();
-            if route.outcome().is_some() && std::mem::take(&mut route.is_torn) {
-                torn.push(target.clone());
+            match route.outcome().filter(|_| std::mem::take(&mut route.is_torn)) {
+                Some(Ok(())) => torn.push(target.clone()),
+                Some(Err(error)) => revoked.push((target.clone(), error)),
+                None => {}
             }
             if route.recording.is_some() {
                 recorded.push(target.clone());
             }
         }
         recorded.iter().for_each(|target| self.ask_for_marker(target));
+        self.revoke(revoked);
         self.restore(torn, ctx);
         self.catch_up_all(ctx);
         self.parts.reports.up.do_send(BridgeUp);
@@ -375,7 +386,7 @@ impl Handler<LinkDown> for RedisBridge {
     type Result = ();
 
     #[expect(clippy::disallowed_methods, reason = "once per outage, and it must not be lost")]
-    fn handle(&mut self, LinkDown: LinkDown, _: &mut Context<Self>) {
+    fn handle(&mut self, LinkDown: LinkDown, ctx: &mut Context<Self>) {
         let was_up = std::mem::take(&mut self.is_up);
         if was_up {
             self.parts.readiness.set_broker_up(false);
@@ -389,6 +400,7 @@ impl Handler<LinkDown> for RedisBridge {
             route.recording.iter_mut().for_each(|recording| recording.lose(&self.desk.timeline));
         }
         self.desk.lose();
+        _ = self.stop_restoring(ctx);
     }
 }
 

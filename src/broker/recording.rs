@@ -40,6 +40,9 @@ pub struct Recording {
     held: VecDeque<Deliver>,
     /// How many of these, the first, were fetched after an outage.
     fetched: usize,
+    /// What was missed before the numbering that began here is not whole, and nothing goes out until the members were told: they
+    /// are not to be shown as beyond a hole that they may never hear of.
+    telling: Option<Position>,
     /// Everything up to there was delivered here before the link was lost.
     delivered: Option<Position>,
     /// It is on the list of those that have something to write.
@@ -58,9 +61,6 @@ enum State {
     Torn,
     /// Numbered; what was missed during an outage is being fetched and goes first.
     CatchingUp(Numbering),
-    /// Numbered; what was missed is not whole, and nothing goes out before the members were told: they are not to be shown as
-    /// beyond a hole that they may never hear of.
-    Telling(Numbering),
     Counting(Numbering),
 }
 
@@ -93,6 +93,7 @@ impl Recording {
             journal: has_archive.then(|| Journal::new(limits)),
             held: VecDeque::new(),
             fetched: 0,
+            telling: None,
             delivered: None,
             is_queued: false,
             deserted_until: None,
@@ -125,12 +126,17 @@ impl Recording {
 
     /// What was missed may be in the archive, and has not been fetched yet.
     pub fn can_catch_up(&self) -> bool {
-        self.journal.is_some() && self.delivered.is_some() && !matches!(self.state, State::Telling(_))
+        self.journal.is_some() && self.delivered.is_some() && self.telling.is_none()
     }
 
     /// What has numbers already is yet to be delivered.
     pub fn is_behind(&self) -> bool {
-        matches!(self.state, State::CatchingUp(_) | State::Telling(_))
+        matches!(self.state, State::CatchingUp(_)) || self.telling.is_some()
+    }
+
+    /// What is to be said by [`Self::told`] when the members were told, if they have to be.
+    pub fn telling(&self) -> Option<Position> {
+        self.telling
     }
 
     /// `joined` may be said.
@@ -144,7 +150,7 @@ impl Recording {
 
     fn numbering(&self) -> Option<&Numbering> {
         match &self.state {
-            State::CatchingUp(numbering) | State::Telling(numbering) | State::Counting(numbering) => Some(numbering),
+            State::CatchingUp(numbering) | State::Counting(numbering) => Some(numbering),
             State::Idle | State::Asked | State::Torn => None,
         }
     }
@@ -181,21 +187,24 @@ impl Recording {
         }
     }
 
-    /// Something of this or another room was lost inside this node: what follows can't be numbered. `None` if it was not
-    /// numbered before; else what waited, which goes out now.
-    pub fn tear(&mut self) -> Option<VecDeque<Deliver>> {
-        let last = self.numbering().map(Numbering::last)?;
+    /// Something of this or another room was lost inside this node: what follows can't be numbered. What was being fetched is
+    /// not waited for, and told of. False if it was not numbered before.
+    pub fn tear(&mut self) -> bool {
+        let Some(last) = self.numbering().map(Numbering::last) else { return false };
         if let Some(journal) = &mut self.journal {
             journal.end(last);
         }
+        if let State::CatchingUp(numbering) = self.state {
+            self.telling = Some(numbering.since());
+        }
         self.state = State::Torn;
         self.delivered = None;
-        Some(self.release())
+        true
     }
 
     /// The subscription is lost.
     pub fn lose(&mut self, timeline: &Timeline) {
-        if let State::Counting(numbering) = self.state {
+        if let (State::Counting(numbering), None) = (self.state, self.telling) {
             self.delivered = Some(timeline.position_of(&numbering));
         }
         if let (Some(numbering), Some(journal)) = (self.numbering().copied(), &mut self.journal) {
@@ -203,13 +212,14 @@ impl Recording {
         }
         // What is held has no number yet, or is behind what is missing: it is fetched anew, or told of as a gap.
         _ = self.release();
+        self.telling = None;
         self.state = State::Idle;
     }
 
     /// Numbers a publication, if it can be.
     pub fn number(&mut self, publication: &mut Publication, timeline: &Timeline, key: ResumeKey) {
         let numbering = match &mut self.state {
-            State::CatchingUp(numbering) | State::Telling(numbering) | State::Counting(numbering) => numbering,
+            State::CatchingUp(numbering) | State::Counting(numbering) => numbering,
             State::Idle | State::Asked | State::Torn => return,
         };
         publication.place(Point { room: self.room, position: timeline.number(numbering), key });
@@ -231,7 +241,7 @@ impl Recording {
     /// Sends a delivery, or holds it back where others go first, or the notice that they are missing. False if what was missed
     /// during an outage is waited for no longer, because too much waits behind it: then that is sent too.
     pub fn hold(&mut self, delivery: Deliver, mut send: impl FnMut(Deliver)) -> bool {
-        if matches!(self.state, State::Counting(_) | State::Torn) {
+        if matches!(self.state, State::Counting(_) | State::Torn) && self.telling.is_none() {
             send(delivery);
             return true;
         }
@@ -242,15 +252,24 @@ impl Recording {
         // None may go out in front of what was missed: a client that leaves in between would be shown the hole as seen.
         let keeps_waiting = !self.can_catch_up();
         self.delivered = None;
-        if let State::CatchingUp(numbering) | State::Telling(numbering) = self.state {
-            self.begin_counting(numbering, false, Instant::now()).into_iter().for_each(send);
-        } else if let Some(oldest) = self.held.pop_front() {
-            send(oldest);
+        if let State::CatchingUp(numbering) = self.state {
+            self.begin_counting(numbering, false, Instant::now());
+        }
+        if self.numbering().is_none() && self.telling.is_none() {
+            self.held.pop_front().into_iter().for_each(send);
+        } else {
+            self.telling = None;
+            self.release().into_iter().for_each(send);
         }
         keeps_waiting
     }
 
-    /// What waited goes out.
+    /// What waited, unless it waits on.
+    pub fn ready(&mut self) -> VecDeque<Deliver> {
+        if self.is_behind() { VecDeque::new() } else { self.release() }
+    }
+
+    /// All that waited.
     pub fn release(&mut self) -> VecDeque<Deliver> {
         self.fetched = 0;
         std::mem::take(&mut self.held)
@@ -269,24 +288,26 @@ impl Recording {
         let fetched = fetched.into_iter().map(|publication| Deliver { publication, received: now, receipt: None });
         self.held = fetched.chain(std::mem::take(&mut self.held)).collect();
         if is_whole {
-            return self.begin_counting(numbering, true, now);
+            self.delivered = None;
+        } else {
+            self.telling = Some(numbering.since());
         }
-        self.state = State::Telling(numbering);
-        VecDeque::new()
+        self.begin_counting(numbering, is_whole, now);
+        self.ready()
     }
 
     /// The members know that they miss something of what came before the numbering that began here. What waited for that, in order.
-    pub fn told(&mut self, since: Position, now: Instant) -> VecDeque<Deliver> {
-        match self.state {
-            State::Telling(numbering) if numbering.since() == since => self.begin_counting(numbering, false, now),
-            _ => VecDeque::new(),
+    pub fn told(&mut self, since: Position) -> VecDeque<Deliver> {
+        if self.telling != Some(since) {
+            return VecDeque::new();
         }
+        (self.telling, self.delivered) = (None, None);
+        self.release()
     }
 
-    /// From now on deliveries go out at once; what waited goes out now. What is remembered is whole with it, or begins anew.
-    fn begin_counting(&mut self, numbering: Numbering, is_whole: bool, now: Instant) -> VecDeque<Deliver> {
+    /// All is numbered from now on. What is remembered is whole with what waited, or begins anew.
+    fn begin_counting(&mut self, numbering: Numbering, is_whole: bool, now: Instant) {
         self.state = State::Counting(numbering);
-        self.delivered = None;
         if !is_whole {
             self.ring = self.ring.emptied(numbering.since());
         }
@@ -295,7 +316,6 @@ impl Recording {
                 self.ring.push(point.position, Arc::clone(publication), now);
             }
         }
-        self.release()
     }
 
     /// The ring, if all that came after a position is in it.
@@ -373,11 +393,15 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_what_was_missed_goes_out_when_the_numbers_end() {
+    fn what_waits_for_what_was_missed_goes_out_when_the_numbers_ended_and_the_members_were_told() {
         let (timeline, mut recording) = catching_up();
         arrive(&timeline, &mut recording);
-        assert_eq!(recording.tear().map(|held| held.len()), Some(1));
+        assert!(recording.tear());
+        assert_eq!(arrive(&timeline, &mut recording), (0, true), "the members were not told yet");
+        assert!(!recording.tear(), "it is torn already");
+        let since = recording.telling().unwrap();
+        assert_eq!(recording.told(Position::default()).len(), 0);
+        assert_eq!(recording.told(since).len(), 2);
         assert_eq!(arrive(&timeline, &mut recording), (1, true), "nothing comes late behind it");
-        assert!(recording.tear().is_none());
     }
 }

@@ -95,6 +95,7 @@ impl Core {
             let registry = ctx.address();
             let reports = Reports {
                 restored: registry.clone().recipient(),
+                revoked: registry.clone().recipient(),
                 up: registry.clone().recipient(),
                 down: registry.clone().recipient(),
                 node_said: registry.clone().recipient(),

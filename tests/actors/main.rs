@@ -10,4 +10,5 @@ mod overflow;
 mod presence;
 mod pulse;
 mod registry;
+mod resumption;
 mod support;

@@ -129,7 +129,8 @@ async fn who_was_told_joined_too_early_is_told_when_the_broker_refuses() {
     house.answer_waiting(Err(refused())).await;
     pass(Duration::from_secs(1)).await;
     let told = guest.told();
-    assert!(matches!(&told[..], [Reply::Error { code: ErrorCode::BrokerUnavailable, .. }, Reply::Left { .. }]), "{told:?}");
+    let refused = [ErrorCode::BrokerUnavailable];
+    assert!(matches!(&told[..], [Reply::Error { code, .. }, Reply::Left { .. }, Reply::Gap { .. }] if refused.contains(code)), "{told:?}");
     assert!(!leave(&house, &guest, "r").await, "it is no member");
 }
 
@@ -148,6 +149,26 @@ async fn who_leaves_while_the_broker_is_asked_is_no_member_afterwards() {
     assert_eq!(drain_json(&guest.outbox), [json!({"type": "left", "room": "r"})]);
     pass(LONG_AFTER).await;
     assert_eq!((house.unsubscribed(), rooms_and_users(&house)), (1, (0, 0)));
+}
+
+#[actix::test]
+async fn who_leaves_after_asking_twice_is_told_so_once() {
+    let house = house();
+    house.answer(Answering::Later);
+    for (number, is_unproven) in [(1, false), (2, true)] {
+        let guest = house.connect(number, Identity::anonymous()).await;
+        let first = actix::spawn(house.registry.send(joining(&guest, "r")));
+        pass(Duration::from_secs(if is_unproven { 3 } else { 0 })).await;
+        let second = actix::spawn(house.registry.send(joining(&guest, "r")));
+        settle().await;
+        assert!(leave(&house, &guest, "r").await);
+        let first = code(patiently(first).await.expect("a task").expect("a registry"));
+        assert_eq!(first, (!is_unproven).then_some(ErrorCode::NotJoined));
+        assert_eq!(code(patiently(second).await.expect("a task").expect("a registry")), Some(ErrorCode::NotJoined));
+        settle().await;
+        let said = drain_json(&guest.outbox);
+        assert_eq!(said.iter().filter(|said| said["type"] == "left").count(), 1, "{said:?}");
+    }
 }
 
 #[actix::test]

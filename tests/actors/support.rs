@@ -269,6 +269,9 @@ pub struct Seen {
     pub published: Vec<Target>,
     /// What the other nodes were told.
     pub told_nodes: Vec<(NodeChannel, Value)>,
+    /// Whether replays are answered when the test says so; else nothing was missed, in a room without numbers.
+    pub holds_replays: bool,
+    pub replays: Vec<oneshot::Sender<Replayed>>,
     waiting: Vec<oneshot::Sender<Result<(), BrokerError>>>,
 }
 
@@ -331,12 +334,17 @@ impl Handler<TellNodes> for ProbeBridge {
     }
 }
 
-/// Nothing was missed, in a room without numbers.
 impl Handler<Replay> for ProbeBridge {
-    type Result = Replayed;
+    type Result = ResponseFuture<Replayed>;
 
-    fn handle(&mut self, _: Replay, _: &mut Context<Self>) -> Replayed {
-        Replayed::default()
+    fn handle(&mut self, _: Replay, _: &mut Context<Self>) -> Self::Result {
+        let mut seen = self.seen.borrow_mut();
+        if !seen.holds_replays {
+            return Box::pin(async { Replayed::default() });
+        }
+        let (answer, answered) = oneshot::channel();
+        seen.replays.push(answer);
+        Box::pin(async move { answered.await.unwrap_or_default() })
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use callboard::{
     actors::{
         attendance::Attendance,
-        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, NodeSaid, Steer, TellNodes},
+        messages::{BridgeDown, BridgeRestored, BridgeUp, BrokerError, NodeSaid, Revoked, Steer, TellNodes},
     },
     broker::{
         bridge::{BridgeParts, RedisBridge, Reports, nodes},
@@ -66,6 +66,12 @@ impl Handler<NodeSaid> for Ear {
     }
 }
 
+impl Handler<Revoked> for Ear {
+    type Result = ();
+
+    fn handle(&mut self, _: Revoked, _: &mut Context<Self>) {}
+}
+
 impl Handler<BridgeRestored> for Ear {
     type Result = ();
 
@@ -83,6 +89,7 @@ impl Node {
         let ear = Ear(sender).start();
         let reports = Reports {
             restored: ear.clone().recipient(),
+            revoked: ear.clone().recipient(),
             up: ear.clone().recipient(),
             down: ear.clone().recipient(),
             node_said: ear.clone().recipient(),

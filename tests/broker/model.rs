@@ -165,7 +165,7 @@ impl World {
             Some(Begun::Clean) => {
                 // Who waits for `joined` has been promised nothing before it.
                 node.member = Member::default();
-                let held = node.recording.release();
+                let held = node.recording.ready();
                 held.iter().try_for_each(|delivery| node.member.see(number(&delivery.publication)))?;
                 node.member.hole = None;
                 self.shown.push(Position { marker_ms: ms, count: 0 });
@@ -217,7 +217,7 @@ impl World {
         node.telling = (!recalled.is_whole).then_some(since);
         let mut ready = node.recording.caught_up(recalled, Instant::now());
         if self.twin == Some(Twin::GoesOnUntold) {
-            ready.extend(node.recording.told(since, Instant::now()));
+            ready.extend(node.recording.told(since));
         }
         ready.iter().try_for_each(|delivery| node.member.see(number(&delivery.publication)))
     }
@@ -227,7 +227,7 @@ impl World {
         let node = &mut self.nodes[at];
         let Some(since) = node.telling.take() else { return Ok(()) };
         node.member.hear_of_gap();
-        for Deliver { publication, .. } in node.recording.told(since, Instant::now()) {
+        for Deliver { publication, .. } in node.recording.told(since) {
             node.member.see(number(&publication))?;
             // Whatever else is missing up to there, too.
             if publication.point.is_none_or(|point| point.position <= since) {
@@ -331,12 +331,13 @@ impl World {
             node.next = (node.next + 1).min(self.log.len());
             return Ok(());
         }
-        let Some(held) = node.recording.tear() else { return Ok(()) };
-        held.iter().try_for_each(|delivery| node.member.see(number(&delivery.publication)))?;
-        node.next = (node.next + self.dice.roll(1..4) as usize).min(self.log.len());
-        (node.fetching, node.telling) = (None, None);
-        // Both are told: `overflow`, and what was being fetched.
-        node.member.hear_of_gap();
+        if node.recording.tear() {
+            node.next = (node.next + self.dice.roll(1..4) as usize).min(self.log.len());
+            // What was being fetched is given up, and told of by and by.
+            (node.fetching, node.telling) = (None, node.recording.telling());
+            // `overflow`
+            node.member.hear_of_gap();
+        }
         Ok(())
     }
 

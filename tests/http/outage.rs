@@ -14,6 +14,7 @@ use crate::support::{
     publisher::Publisher,
     redis::Redis,
     sse::{Block, Stream},
+    websocket::Socket,
 };
 
 const ROOMS: &str = r#"
@@ -49,6 +50,16 @@ fn gap(block: &Block) -> Value {
 
 fn resume(hub: &Hub, id: &str) -> Stream {
     Stream::request(hub.address, "GET", "/sse?room=kept", &[("Last-Event-ID", id)], b"")
+}
+
+/// The next of this type.
+fn until(socket: &mut Socket, kind: &str) -> Value {
+    loop {
+        let message = socket.next();
+        if message["type"] == kind {
+            return message;
+        }
+    }
 }
 
 /// A node whose Redis user can be shut out while all others are served.
@@ -119,6 +130,34 @@ fn what_nobody_recorded_during_an_outage_is_told_of_as_a_gap() {
     let resumed = read(&mut resume(&outcast.hub, first.id.as_deref().expect("an id")), 2);
     assert_eq!(gap(&resumed[0]), json!({ "rooms": ["kept"], "reason": "history_trimmed" }));
     assert_eq!(resumed[1].data, "3");
+}
+
+#[test]
+fn who_is_in_a_room_that_the_broker_serves_no_more_is_told_and_may_come_back_when_it_does() {
+    let redis = Redis::start();
+    let mut outcast = Outcast::start(&redis);
+    let (mut stream, mut socket) =
+        (Stream::open(outcast.hub.address, "/sse?room=kept"), Socket::open(outcast.hub.address, "/ws?room=kept"));
+    let mut other = Socket::open(outcast.hub.address, "/ws?room=other");
+    publish(&outcast.hub, [1]);
+    assert_eq!(data(&read(&mut stream, 1)), ["1"]);
+    let channels = ["clock", "presence", "control", "room:other"].map(|name| format!("&callboard:{name}"));
+    let narrow = ["ACL", "SETUSER", "outcast", "resetchannels"].into_iter().chain(channels.iter().map(String::as_str));
+    outcast.admin.command(&narrow.collect::<Vec<_>>());
+    outcast.admin.command(&["CLIENT", "KILL", "USER", "outcast"]);
+    assert_eq!(gap(&read(&mut stream, 1)[0]), json!({ "rooms": ["kept"], "reason": "broker_lost" }));
+    let refused = until(&mut socket, "error");
+    assert_eq!(until(&mut socket, "left")["room"], "kept");
+    socket.send(r#"{"type":"join","room":"kept","ref":1}"#);
+    let again = until(&mut socket, "error");
+    assert_eq!((&again["error"]["code"], &again["ref"]), (&refused["error"]["code"], &json!(1)), "{again}");
+    Publisher::connect(redis.port).publish("callboard:room:other", r#"{"data":"still served"}"#);
+    assert_eq!(until(&mut other, "event")["data"], "still served");
+    assert_eq!(outcast.admin.command(&["ACL", "SETUSER", "outcast", "allchannels"]), "+OK");
+    socket.send(r#"{"type":"join","room":"kept","ref":2}"#);
+    assert_eq!(until(&mut socket, "joined")["ref"], 2);
+    publish(&outcast.hub, [2]);
+    assert_eq!(until(&mut socket, "event")["data"], 2);
 }
 
 #[test]

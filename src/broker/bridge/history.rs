@@ -6,7 +6,7 @@ mod reading;
 mod writing;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -17,6 +17,7 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use self::outage::Restoring;
 use super::RedisBridge;
 use crate::{
     actors::{
@@ -62,8 +63,9 @@ pub(super) struct HistoryDesk {
     writing: usize,
     is_flush_due: bool,
     refusal_logged: Option<Instant>,
-    /// After an outage: whom to tell of a gap, and how many rooms are still being fetched.
-    restoring: Option<(Vec<Target>, usize)>,
+    restoring: Option<Restoring>,
+    /// Whose members are about to be told that they may miss something.
+    untold: HashSet<Target, RandomState>,
     /// Rooms whose last member left, and until when they are kept. A room is in it once.
     deserted: BTreeSet<(Instant, Target)>,
 }
@@ -94,6 +96,7 @@ impl HistoryDesk {
             is_flush_due: false,
             refusal_logged: None,
             restoring: None,
+            untold: HashSet::default(),
             deserted: BTreeSet::new(),
         }
     }
@@ -164,7 +167,6 @@ impl HistoryDesk {
     pub fn lose(&mut self) {
         self.asked.clear();
         self.to_catch_up.clear();
-        self.restoring = None;
         self.company.lose();
     }
 }
@@ -189,7 +191,7 @@ impl RedisBridge {
             match recording.begin(&self.desk.timeline) {
                 None => {}
                 Some(Begun::Clean) => {
-                    let held = recording.release();
+                    let held = recording.ready();
                     self.desk.queue(&target, recording);
                     route.fan_out_late(held, &self.parts.metrics);
                 }
@@ -258,10 +260,11 @@ impl Handler<Torn> for RedisBridge {
         for (target, route) in &mut self.routes {
             let Some(recording) = &mut route.recording else { continue };
             let was_fetching = recording.can_catch_up();
-            let Some(held) = recording.tear() else { continue };
-            route.fan_out_late(held, &self.parts.metrics);
+            if !recording.tear() {
+                continue;
+            }
             self.desk.asked.push(target.clone());
-            if was_fetching {
+            if was_fetching && self.is_up {
                 unfetched.push(target.clone());
             }
         }

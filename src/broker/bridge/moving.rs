@@ -86,12 +86,12 @@ impl RedisBridge {
     /// All its channels are subscribed here: who was there before is told what may be missing, or gets it.
     pub(super) fn tell_torn(&mut self, target: &Target, ctx: &mut Context<Self>) {
         let Some(route) = self.routes.get_mut(target) else { return };
-        if !matches!(route.outcome(), Some(Ok(()))) || !std::mem::take(&mut route.is_torn) {
-            return;
-        }
+        let Some(outcome) = route.outcome().filter(|_| std::mem::take(&mut route.is_torn)) else { return };
         let can_catch_up = route.recording.as_ref().is_some_and(|recording| recording.can_catch_up());
-        if !can_catch_up {
-            self.tell_members(vec![target.clone()], ctx);
+        match outcome {
+            Ok(()) if can_catch_up => {}
+            Ok(()) => self.tell_members_soon(vec![target.clone()], ctx),
+            Err(error) => self.revoke(vec![(target.clone(), error)]),
         }
     }
 }

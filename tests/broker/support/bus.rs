@@ -15,8 +15,8 @@ use callboard::{
     actors::{
         attendance::Attendance,
         messages::{
-            AccountForMissed, BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Steer,
-            Subscribe, Unsubscribe,
+            AccountForMissed, BridgeDown, BridgeRestored, BridgeUp, BrokerError, Deliver, Feed, NodeSaid, Publish, Published, Revoked,
+            Steer, Subscribe, Unsubscribe,
         },
     },
     broker::{
@@ -187,6 +187,7 @@ impl Bus {
             mailbox: setup.mailbox,
             reports: Reports {
                 restored: reports.clone().recipient(),
+                revoked: reports.clone().recipient(),
                 up: reports.clone().recipient(),
                 down: reports.clone().recipient(),
                 node_said: reports.clone().recipient(),
@@ -265,6 +266,12 @@ struct ReportLog {
 
 impl Actor for ReportLog {
     type Context = Context<Self>;
+}
+
+impl Handler<Revoked> for ReportLog {
+    type Result = ();
+
+    fn handle(&mut self, _: Revoked, _: &mut Self::Context) {}
 }
 
 impl Handler<BridgeRestored> for ReportLog {

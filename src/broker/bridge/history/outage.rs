@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{ActorFutureExt, AsyncContext, Context, SpawnHandle, WrapFuture};
 use tokio::time::{Instant, timeout};
 
 use super::super::RedisBridge;
@@ -20,43 +20,70 @@ use crate::{
 
 /// After an outage, gaps are told by then, whatever is still being fetched.
 const RESTORE: Duration = Duration::from_millis(1500);
+/// Rooms of which it turns out later, or one by one, are told of together.
+const TOGETHER: Duration = Duration::from_millis(50);
 /// A room goes on by then, whether or not all its members could be told.
 const TELLING: Duration = Duration::from_secs(1);
 
+/// An outage that is over, and not told of yet.
+pub(super) struct Restoring {
+    lost: Vec<Target>,
+    /// How many rooms are still being fetched.
+    fetching: usize,
+    /// Ends it.
+    timer: Option<SpawnHandle>,
+}
+
 impl RedisBridge {
-    /// The link is back. Rooms whose history fills the hole are told of later, or not at all.
+    /// The link is back, and these are served again. Rooms whose history fills the hole are told of later, or not at all.
     pub(in crate::broker::bridge) fn restore(&mut self, torn: Vec<Target>, ctx: &mut Context<Self>) {
         let can_catch_up = |target: &Target| {
             let recording = self.routes.get(target).and_then(|route| route.recording.as_ref());
             recording.is_some_and(|recording| recording.can_catch_up())
         };
         let (fetching, lost): (Vec<_>, Vec<_>) = torn.into_iter().partition(can_catch_up);
-        self.desk.restoring = Some((lost, fetching.len()));
+        let timer = (!fetching.is_empty()).then(|| ctx.run_later(RESTORE, Self::tell_restored));
+        self.desk.restoring = Some(Restoring { lost, fetching: fetching.len(), timer });
         if fetching.is_empty() {
             self.tell_restored(ctx);
-        } else {
-            ctx.run_later(RESTORE, Self::tell_restored);
         }
+    }
+
+    /// The link is lost again, and its return tells of everything.
+    pub(in crate::broker::bridge) fn stop_restoring(&mut self, ctx: &mut Context<Self>) -> Vec<Target> {
+        let Some(Restoring { lost, timer, .. }) = self.desk.restoring.take() else { return Vec::new() };
+        timer.into_iter().for_each(|timer| _ = ctx.cancel_future(timer));
+        lost
     }
 
     fn tell_restored(&mut self, ctx: &mut Context<Self>) {
-        if let Some((targets, _)) = self.desk.restoring.take() {
-            self.tell_members(targets, ctx);
+        let lost = self.stop_restoring(ctx);
+        self.tell_members(lost, ctx);
+    }
+
+    /// As [`Self::tell_members`], with others that come up just now.
+    pub(in crate::broker::bridge) fn tell_members_soon(&mut self, targets: Vec<Target>, ctx: &mut Context<Self>) {
+        if self.desk.untold.is_empty() && !targets.is_empty() {
+            ctx.run_later(TOGETHER, |bridge, ctx| {
+                let untold = std::mem::take(&mut bridge.desk.untold);
+                bridge.tell_members(untold.into_iter().collect(), ctx);
+            });
         }
+        self.desk.untold.extend(targets);
     }
 
     /// Has the members of these told that they may miss something; what waits for that goes out behind it.
-    pub(in crate::broker::bridge) fn tell_members(&mut self, targets: Vec<Target>, ctx: &mut Context<Self>) {
+    fn tell_members(&mut self, targets: Vec<Target>, ctx: &mut Context<Self>) {
         if targets.is_empty() {
             return;
         }
-        let begun = |target: &Target| self.routes.get(target)?.recording.as_ref()?.begun();
-        let waiting: Vec<_> = targets.iter().filter_map(|target| Some((target.clone(), begun(target)?))).collect();
+        let telling = |target: &Target| self.routes.get(target)?.recording.as_ref()?.telling();
+        let waiting: Vec<_> = targets.iter().filter_map(|target| Some((target.clone(), telling(target)?))).collect();
         let told = timeout(TELLING, self.parts.reports.restored.send(BridgeRestored { targets }));
         ctx.spawn(told.into_actor(self).map(|_, bridge, _| {
             for (target, since) in waiting {
                 let Some(route) = bridge.routes.get_mut(&target) else { continue };
-                let held = route.recording.as_mut().map(|recording| recording.told(since, Instant::now())).unwrap_or_default();
+                let held = route.recording.as_mut().map(|recording| recording.told(since)).unwrap_or_default();
                 route.fan_out_late(held, &bridge.parts.metrics);
             }
         }));
@@ -92,19 +119,17 @@ impl RedisBridge {
 
     /// It is known whether all that a room missed during an outage can be delivered.
     pub(in crate::broker::bridge) fn conclude_catch_up(&mut self, target: Target, is_whole: bool, ctx: &mut Context<Self>) {
+        let lost = (!is_whole).then_some(target);
         match &mut self.desk.restoring {
-            Some((lost, fetching)) => {
-                if !is_whole {
-                    lost.push(target);
-                }
-                *fetching = fetching.saturating_sub(1);
-                if *fetching == 0 {
+            Some(restoring) => {
+                restoring.lost.extend(lost);
+                restoring.fetching = restoring.fetching.saturating_sub(1);
+                if restoring.fetching == 0 {
                     self.tell_restored(ctx);
                 }
             }
             // The others were told without waiting any longer.
-            None if !is_whole => self.tell_members(vec![target], ctx),
-            None => {}
+            None => self.tell_members_soon(lost.into_iter().collect(), ctx),
         }
     }
 }
