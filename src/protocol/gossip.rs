@@ -10,8 +10,10 @@ use thiserror::Error;
 
 use super::names::{ConnectionId, RoomName, UserName};
 
-/// Longest payload that is read.
+/// Longest announcement that is read.
 pub const MAX_BYTES: usize = 64 * 1024;
+/// Longest order, question or answer: an answer names all rooms of a connection, of which there may be 100,000.
+const MAX_CONTROL_BYTES: usize = 48 * 1024 * 1024;
 /// Names in one announcement, in bytes. JSON doubles them at worst, and adds some 15 bytes to each.
 const NAMES_PER_ANNOUNCEMENT: usize = 12 * 1024;
 /// What a name costs beside its bytes, for the bound above.
@@ -45,8 +47,8 @@ impl NodeChannel {
 /// Why a payload is no gossip.
 #[derive(Debug, Error)]
 pub enum GossipError {
-    #[error("has {0} bytes, more than {MAX_BYTES}")]
-    TooLarge(usize),
+    #[error("has {bytes} bytes, more than {limit}")]
+    TooLarge { bytes: usize, limit: usize },
     #[error("is not as expected: {0}")]
     Malformed(#[from] serde_json::Error),
 }
@@ -55,15 +57,15 @@ impl GossipError {
     /// For the metric.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::TooLarge(_) => "too_large",
+            Self::TooLarge { .. } => "too_large",
             Self::Malformed(_) => "malformed",
         }
     }
 }
 
-fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, GossipError> {
-    if payload.len() > MAX_BYTES {
-        return Err(GossipError::TooLarge(payload.len()));
+fn decode<T: DeserializeOwned>(payload: &[u8], limit: usize) -> Result<T, GossipError> {
+    if payload.len() > limit {
+        return Err(GossipError::TooLarge { bytes: payload.len(), limit });
     }
     Ok(serde_json::from_slice(payload)?)
 }
@@ -115,7 +117,7 @@ pub struct Share {
 
 impl Announcement {
     pub fn decode(payload: &[u8]) -> Result<Self, GossipError> {
-        decode(payload)
+        decode(payload, MAX_BYTES)
     }
 
     pub fn encode(&self) -> Bytes {
@@ -225,7 +227,7 @@ pub enum Control {
 
 impl Control {
     pub fn decode(payload: &[u8]) -> Result<Self, GossipError> {
-        decode(payload)
+        decode(payload, MAX_CONTROL_BYTES)
     }
 
     pub fn encode(&self) -> Bytes {

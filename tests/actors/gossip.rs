@@ -266,7 +266,10 @@ async fn a_connection_of_another_node_is_asked_about_there_and_nobody_waits_long
     let house = house();
     let elsewhere: ConnectionId = "0000000900000001".parse().expect("an id");
     let report = json!({"wire": "sse", "user": "alice", "rooms": ["a"], "queued": 3, "dropped": 4});
-    for found in [report, Value::Null] {
+    // As many rooms as the default lets a connection be in, and more, with long names.
+    let rooms: Vec<_> = (0..1_000).map(|number| format!("{number:0>190}")).collect();
+    let large = json!({"wire": "ws", "user": null, "rooms": rooms, "queued": 0, "dropped": 0});
+    for found in [report, large, Value::Null] {
         let asked = house.registry.send(ConnectionLookup { connection: elsewhere });
         let answered = actix::spawn(asked);
         settle().await;
