@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 
+use super::claims::Claim;
 use crate::{
     actors::messages::BrokerError,
     protocol::{Position, RoomName},
@@ -18,10 +19,11 @@ pub trait Archive {
     fn read(&self, room: &RoomName, after: Position, size: usize) -> LocalBoxFuture<'static, Result<Stored, BrokerError>>;
     /// The first and last id and the number of entries.
     fn extent(&self, room: &RoomName) -> LocalBoxFuture<'static, Result<Extent, BrokerError>>;
-    /// Claims a publisher's idempotency key for this event id. `Some`: the id under which it was claimed before.
-    fn claim(&self, key: &str, id: &str) -> LocalBoxFuture<'static, Result<Option<Box<str>>, BrokerError>>;
-    /// Gives a claim up: its publication failed.
-    fn release(&self, key: &str) -> LocalBoxFuture<'static, ()>;
+    /// Claims a publisher's idempotency key, where it can't be done in one step with the publication. `Some`: the id under which it
+    /// was claimed before.
+    fn claim(&self, claim: &Claim) -> LocalBoxFuture<'static, Result<Option<Box<str>>, BrokerError>>;
+    /// Gives a claim up, if it is this one that holds: its publication failed.
+    fn release(&self, claim: &Claim) -> LocalBoxFuture<'static, ()>;
 }
 
 /// One publication as the archive keeps it: what arrived, so that it is read by the same dialect again.

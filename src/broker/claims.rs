@@ -1,15 +1,24 @@
-//! Idempotency keys where there is no archive to keep them, for as long and as many as is promised.
+//! Idempotency keys; and where there is no Redis to keep them, those of the last five minutes.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use foldhash::fast::RandomState;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a key is honoured.
 pub const HONOURED: Duration = Duration::from_secs(5 * 60);
 /// Keys that are remembered; past it the oldest are forgotten before their time.
 const REMEMBERED: usize = 100_000;
+
+/// A publisher's idempotency key, and the id of the event that it publishes under it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub key: Box<str>,
+    pub id: Box<str>,
+}
 
 #[derive(Debug, Default)]
 pub struct Claims {

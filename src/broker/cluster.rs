@@ -21,6 +21,7 @@ use super::{
         moving::{Evacuate, PublishPart, Settle, native_channel},
         random_id,
     },
+    claims::Claim,
     link::LayoutChanged,
     redis::{Cluster, Layout},
 };
@@ -186,14 +187,18 @@ impl Handler<Publish> for ClusterBridge {
             Err(error) => return Box::pin(future::ready(Err(error))),
         };
         order.event.id = Some(id.clone());
+        let claim = Claim { key, id };
         let (archive, cluster) = (Rc::clone(&self.parts.archive), ctx.address());
         Box::pin(async move {
-            if let Some(id) = archive.claim(&key, &id).await? {
-                return Ok(Published { id, delivered: 0 });
-            }
-            let published = cluster.send(order).await.unwrap_or(Err(BrokerError::Unavailable));
+            // Key and channels may lie on several nodes, so these are two steps. A claim that was answered too late may hold, and nothing
+            // was published under it.
+            let published = match archive.claim(&claim).await {
+                Ok(Some(id)) => return Ok(Published { id, delivered: 0 }),
+                Ok(None) => cluster.send(order).await.unwrap_or(Err(BrokerError::Unavailable)),
+                Err(error) => Err(error),
+            };
             if published.is_err() {
-                archive.release(&key).await;
+                archive.release(&claim).await;
             }
             published
         })

@@ -6,7 +6,7 @@ use actix::Message;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 
-use super::archive::Archive;
+use super::{archive::Archive, claims::Claim};
 use crate::{
     actors::{messages::BrokerError, receipt::Receipt},
     protocol::resume::{ResumeKey, RoomHash},
@@ -33,6 +33,21 @@ pub trait Link {
     /// Sends one payload to these channels, in this order. Done when the broker has taken it; says how many listeners it had
     /// on each.
     fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<Vec<u64>, BrokerError>>;
+    /// The same, unless something was sent under the claim's key before. Both are one step: whoever dies, or loses patience, leaves
+    /// no key behind whose event never went out, and none that did without its key.
+    fn publish_once(&mut self, claim: Claim, channels: Vec<Arc<str>>, payload: Bytes)
+    -> LocalBoxFuture<'static, Result<Once, BrokerError>>;
+    /// What was sent under this claim reached nobody, and may be sent again.
+    fn release(&mut self, claim: Claim) -> LocalBoxFuture<'static, ()>;
+}
+
+/// What became of a publication under a key.
+#[derive(Debug)]
+pub enum Once {
+    /// With the listeners on each channel.
+    Sent(Vec<u64>),
+    /// It was sent before, under this id.
+    Known(Box<str>),
 }
 
 /// Link → bridge, within `mailbox.bridge`: a message of a subscribed channel, in the broker's order.

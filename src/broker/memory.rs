@@ -12,13 +12,20 @@ use std::{
 use actix::{Addr, Handler, Message, prelude::SendError};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use futures_util::future::{self, LocalBoxFuture};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use futures_util::{
+    TryFutureExt,
+    future::{self, LocalBoxFuture},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use super::{
     archive::Archive,
     bridge::RedisBridge,
-    link::{Confirmed, Inbound, Link, LinkUp, Marker, Tracked},
+    claims::{Claim, Claims},
+    link::{Confirmed, Inbound, Link, LinkUp, Marker, Once, Tracked},
     resp::{PublishError, Sink},
 };
 use crate::{
@@ -44,6 +51,7 @@ struct Bus {
     /// Of what comes by patterns.
     by_pattern: Flow,
     window: usize,
+    claims: RefCell<Claims>,
 }
 
 /// What RESP publishers have under way on one channel. Rooms are fanned out to on other threads, and a publisher is not to be
@@ -95,7 +103,7 @@ impl MemoryBus {
             }
         }
         let (channels, by_pattern) = (RefCell::new(channels), Flow::new(window));
-        Self(Rc::new(Bus { bridge, marked_ms: Cell::new(0), channels, prefixes, by_pattern, window }))
+        Self(Rc::new(Bus { bridge, marked_ms: Cell::new(0), channels, prefixes, by_pattern, window, claims: RefCell::default() }))
     }
 
     /// The link for the bridge, which is told that it is up.
@@ -154,6 +162,24 @@ impl Link for MemoryLink {
         });
         let result = result.collect();
         Box::pin(future::ready(result))
+    }
+
+    fn publish_once(
+        &mut self,
+        claim: Claim,
+        channels: Vec<Arc<str>>,
+        payload: Bytes,
+    ) -> LocalBoxFuture<'static, Result<Once, BrokerError>> {
+        if let Some(known) = self.0.0.claims.borrow_mut().claim(&claim.key, &claim.id, Instant::now()) {
+            return Box::pin(future::ready(Ok(Once::Known(known))));
+        }
+        let (sent, bus) = (self.publish(channels, payload), self.0.clone());
+        Box::pin(sent.map_ok(Once::Sent).inspect_err(move |_| bus.0.claims.borrow_mut().release(&claim.key)))
+    }
+
+    fn release(&mut self, claim: Claim) -> LocalBoxFuture<'static, ()> {
+        self.0.0.claims.borrow_mut().release(&claim.key);
+        Box::pin(future::ready(()))
     }
 }
 

@@ -38,7 +38,13 @@ use self::{
     task::{Marks, Task},
     way::{Seat, Way},
 };
-use super::{archive::Archive, bridge::RedisBridge, clock::Clock, link::Link};
+use super::{
+    archive::Archive,
+    bridge::RedisBridge,
+    claims::Claim,
+    clock::Clock,
+    link::{Link, Once},
+};
 use crate::{
     actors::messages::BrokerError,
     metrics::Metrics,
@@ -129,6 +135,13 @@ impl RedisLink {
         Self { wishes, commands: command_connection, native: Native::new(&parts.prefix), prefix: parts.prefix, seat }
     }
 
+    fn archive_of_all(&self) -> RedisArchive {
+        match &self.seat {
+            None => RedisArchive::new(self.prefix.clone(), self.commands.clone()),
+            Some(seat) => RedisArchive::on_cluster(self.prefix.clone(), Rc::clone(&seat.cluster)),
+        }
+    }
+
     fn wish(&self, wish: Wish) {
         // The task ends only with the bridge.
         let _ = self.wishes.send(wish);
@@ -149,11 +162,7 @@ impl Link for RedisLink {
     }
 
     fn archive(&self) -> Option<Rc<dyn Archive>> {
-        let archive = match &self.seat {
-            None => RedisArchive::new(self.prefix.clone(), self.commands.clone()),
-            Some(seat) => RedisArchive::on_cluster(self.prefix.clone(), Rc::clone(&seat.cluster)),
-        };
-        Some(Rc::new(archive))
+        Some(Rc::new(self.archive_of_all()))
     }
 
     fn is_lead(&self) -> bool {
@@ -162,6 +171,29 @@ impl Link for RedisLink {
 
     fn is_all(&self) -> bool {
         self.seat.as_ref().is_none_or(|seat| seat.cluster.is_complete())
+    }
+
+    fn publish_once(
+        &mut self,
+        claim: Claim,
+        channels: Vec<Arc<str>>,
+        payload: Bytes,
+    ) -> LocalBoxFuture<'static, Result<Once, BrokerError>> {
+        let Some(mut connection) = self.commands.borrow().clone() else {
+            return Box::pin(future::ready(Err(BrokerError::Unavailable)));
+        };
+        let (_, mut command) = archive::claiming(&self.prefix, &claim);
+        command.arg(&payload[..]);
+        channels.iter().for_each(|channel| _ = command.arg(&**channel));
+        begin(async move {
+            let (is_known, id, listeners): archive::Claimed =
+                command.query_async(&mut connection).await.map_err(|error| refusal(&error))?;
+            Ok(if is_known { Once::Known(id.into()) } else { Once::Sent(listeners) })
+        })
+    }
+
+    fn release(&mut self, claim: Claim) -> LocalBoxFuture<'static, ()> {
+        self.archive_of_all().release(&claim)
     }
 
     fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<Vec<u64>, BrokerError>> {
@@ -181,8 +213,7 @@ impl Link for RedisLink {
                     seat.iter().for_each(|seat| seat.cluster.look_again());
                     Err(BrokerError::Unavailable)
                 }
-                Err(error) if is_answer(&error) => Err(BrokerError::Refused(error.to_string())),
-                Err(_) => Err(BrokerError::Unavailable),
+                Err(error) => Err(refusal(&error)),
             }
         })
     }
@@ -201,4 +232,9 @@ fn begin<T: 'static>(asked: impl Future<Output = T> + 'static) -> LocalBoxFuture
 /// Redis has answered, and the answer is no.
 fn is_answer(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
+/// What an error means to a publisher.
+fn refusal(error: &RedisError) -> BrokerError {
+    if is_answer(error) { BrokerError::Refused(error.to_string()) } else { BrokerError::Unavailable }
 }

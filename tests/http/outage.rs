@@ -211,3 +211,22 @@ fn a_redis_that_comes_back_empty_takes_no_history_for_whole() {
     let whole = read(&mut resume(&hub, after[0].id.as_deref().expect("an id")), 1);
     assert_eq!(data(&whole), ["4"], "what came since is whole");
 }
+
+#[test]
+fn what_redis_carried_out_too_late_for_its_publisher_is_not_published_again_under_the_same_key() {
+    let redis = Redis::start();
+    let hub = node(&redis.url());
+    let mut listener = Publisher::connect(redis.port);
+    listener.command_lines(&["SUBSCRIBE", "callboard:room:r"], 6);
+    let body = r#"{"room":"r","data":1,"idempotency_key":"order-7"}"#;
+    redis.process.signal("STOP");
+    let late = hub.post("/api/publish", body);
+    assert_eq!((late.status, late.error_code().as_str()), (503, "broker_unavailable"));
+    redis.process.signal("CONT");
+    hub.wait_for_metric("callboard_broker_up", 1.0);
+    let again = eventually("it is published", || Some(hub.post("/api/publish", body)).filter(|answer| answer.status == 200));
+    assert_eq!(hub.post("/api/publish", body).json()["id"], again.json()["id"]);
+    hub.post("/api/publish", r#"{"room":"r","data":"the last"}"#);
+    let payloads: Vec<String> = std::iter::from_fn(|| Some(listener.line())).filter(|line| line.starts_with('{')).take(2).collect();
+    assert!(payloads[0].contains(r#""data":1"#) && payloads[1].contains("the last"), "{payloads:?}");
+}

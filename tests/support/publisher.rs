@@ -21,21 +21,21 @@ impl Publisher {
             bytes += &format!("${}\r\n{word}\r\n", word.len());
         }
         self.0.get_mut().write_all(bytes.as_bytes()).expect("an open connection");
+        self.line()
+    }
+
+    /// The next line that comes.
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
-        self.0.read_line(&mut line).expect("an answer");
+        self.0.read_line(&mut line).expect("one more line");
         line.trim_end().to_owned()
     }
 
     /// The first lines of an answer, which must have so many.
     pub fn command_lines(&mut self, words: &[&str], count: usize) -> Vec<String> {
         let first = self.command(words);
-        let mut rest = (1..count).map(|_| {
-            let mut line = String::new();
-            self.0.read_line(&mut line).expect("one more line");
-            line.trim_end().to_owned()
-        });
         let mut lines = vec![first];
-        lines.extend(&mut rest);
+        lines.extend((1..count).map(|_| self.line()));
         lines
     }
 

@@ -26,7 +26,6 @@ use crate::{
     },
     broker::{
         archive::Archive,
-        claims::Claims,
         company::Company,
         link::{Keyed, Marker, Torn},
         recording::{Begun, Origin, Recording},
@@ -50,7 +49,6 @@ pub(super) struct HistoryDesk {
     pub archive: Option<Rc<dyn Archive>>,
     pub timeline: Timeline,
     pub key: ResumeKey,
-    pub claims: Claims,
     company: Company,
     /// Rooms that begin to count with the next marker.
     asked: Vec<Target>,
@@ -86,7 +84,6 @@ impl HistoryDesk {
             archive: None,
             timeline: Timeline::default(),
             key,
-            claims: Claims::default(),
             company: Company::default(),
             asked: Vec::new(),
             to_catch_up: Vec::new(),

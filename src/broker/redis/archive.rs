@@ -9,26 +9,29 @@ use std::{collections::HashMap, rc::Rc};
 
 use bytes::Bytes;
 use futures_util::future::{self, LocalBoxFuture};
-use redis::{Cmd, FromRedisValue, RedisError, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
 use super::{
     cluster::{Cluster, is_passing},
-    is_answer,
+    refusal,
     slots::{slot_of, tag_of},
 };
 use crate::{
     actors::messages::BrokerError,
-    broker::archive::{Archive, Batch, Coverage, Entry, Extent, Stored, Written},
+    broker::{
+        archive::{Archive, Batch, Coverage, Entry, Extent, Stored, Written},
+        claims::{Claim, HONOURED},
+    },
     protocol::{Position, RoomName},
 };
 
 const RECORD: &str = include_str!("record.lua");
 const READ: &str = include_str!("read.lua");
-/// Answers the id under which a key was claimed before, if it was. Redis 6.2 takes no `SET … NX GET`.
-const CLAIM: &str = "local id = redis.call('GET', KEYS[1]) if not id then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end return id";
-/// How long an idempotency key is honoured, in milliseconds.
-const CLAIM_MS: u64 = 5 * 60 * 1000;
+/// Claims a key, and publishes to the channels behind its arguments where it was not claimed before. Answers the id under which it
+/// was, and the listeners on each channel. Redis 6.2 takes no `SET … NX GET`.
+const CLAIM: &str = include_str!("claim.lua");
+const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end";
 
 pub struct RedisArchive {
     prefix: String,
@@ -67,10 +70,6 @@ impl RedisArchive {
         (stream, command)
     }
 
-    fn claim_key(&self, key: &str) -> String {
-        format!("{}:idempotency:{key}", self.prefix)
-    }
-
     fn ask<T: FromRedisValue + 'static>(&self, key: String, command: Cmd) -> LocalBoxFuture<'static, Result<T, BrokerError>> {
         let commands = match &self.place {
             Place::One(commands) => commands,
@@ -89,9 +88,19 @@ impl RedisArchive {
     }
 }
 
-fn refusal(error: &RedisError) -> BrokerError {
-    if is_answer(error) { BrokerError::Refused(error.to_string()) } else { BrokerError::Unavailable }
+fn claim_key(prefix: &str, claim: &Claim) -> String {
+    format!("{prefix}:idempotency:{}", claim.key)
 }
+
+/// The command that claims a key, and the key that it is about. What is added is published with the claim: a payload, and channels.
+pub(super) fn claiming(prefix: &str, claim: &Claim) -> (String, Cmd) {
+    let (key, mut command) = (claim_key(prefix, claim), redis::cmd("EVAL"));
+    command.arg(CLAIM).arg(1).arg(&key).arg(&*claim.id).arg(HONOURED.as_millis() as u64);
+    (key, command)
+}
+
+/// What [`claiming`] answers: whether it was claimed before, under which id, and the listeners on each channel.
+pub(super) type Claimed = (bool, String, Vec<u64>);
 
 impl Archive for RedisArchive {
     fn record(&self, batch: Batch) -> LocalBoxFuture<'static, Result<Written, BrokerError>> {
@@ -133,18 +142,18 @@ impl Archive for RedisArchive {
         })
     }
 
-    fn claim(&self, key: &str, id: &str) -> LocalBoxFuture<'static, Result<Option<Box<str>>, BrokerError>> {
-        let mut command = redis::cmd("EVAL");
-        let key = self.claim_key(key);
-        command.arg(CLAIM).arg(1).arg(&key).arg(id).arg(CLAIM_MS);
-        let answer = self.ask::<Option<String>>(key, command);
-        Box::pin(async move { Ok(answer.await?.map(String::into_boxed_str)) })
+    fn claim(&self, claim: &Claim) -> LocalBoxFuture<'static, Result<Option<Box<str>>, BrokerError>> {
+        let (key, command) = claiming(&self.prefix, claim);
+        let answer = self.ask::<Claimed>(key, command);
+        Box::pin(async move {
+            let (is_known, id, _) = answer.await?;
+            Ok(is_known.then(|| id.into()))
+        })
     }
 
-    fn release(&self, key: &str) -> LocalBoxFuture<'static, ()> {
-        let mut command = redis::cmd("DEL");
-        let key = self.claim_key(key);
-        command.arg(&key);
+    fn release(&self, claim: &Claim) -> LocalBoxFuture<'static, ()> {
+        let (key, mut command) = (claim_key(&self.prefix, claim), redis::cmd("EVAL"));
+        command.arg(RELEASE).arg(1).arg(&key).arg(&*claim.id);
         let answer = self.ask::<()>(key, command);
         // If it fails, the key runs out by itself.
         Box::pin(async move { _ = answer.await })
