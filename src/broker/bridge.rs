@@ -1,8 +1,8 @@
 //! RedisBridge: the actor on the bus. It owns the routes from channels to the groups of rooms and users, reads each message's
 //! dialect once, and hands the publication to each worker that has members.
 //!
-//! One per process, started by the hub on the first worker's arbiter (next to the registry, because each thread crossed costs
-//! a wake-up), and lives as long as the process. What it carries over is a [`Link`]: Redis, or the embedded broker.
+//! One per process, or on a Redis Cluster per shard; started by the hub on the first worker's arbiter (next to the registry, because
+//! each thread crossed costs a wake-up), and lives as long as the process. What it carries over is a [`Link`]: Redis, or the embedded broker.
 
 mod history;
 pub mod moving;

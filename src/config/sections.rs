@@ -154,7 +154,7 @@ pub struct Http {
     /// The `retry:` field: how long a browser waits before it returns. Default 3s.
     #[serde(with = "units::duration")]
     pub sse_retry: Duration,
-    /// Between pings on a WebSocket; two unanswered end it. Default 25s.
+    /// Between pings on a WebSocket; one that is unanswered when the next is due ends it. Default 25s.
     #[serde(with = "units::duration")]
     pub ws_ping: Duration,
     /// Largest message from a client, in bytes; larger closes with 1009. Default 64KiB.

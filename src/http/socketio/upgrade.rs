@@ -160,7 +160,7 @@ impl Mover {
             };
             let Ok(packet) = Packet::from_text(*version, &text) else { return Some(end(CloseReason::ProtocolError)) };
             return Some(match upgrade.receive(*version, &packet) {
-                UpgradeStep::Answer { probe, .. } => {
+                UpgradeStep::Answer(probe) => {
                     self.session.note_probed();
                     Probed::Say(probe)
                 }

@@ -22,8 +22,8 @@ pub enum Upgrade {
 /// What a packet on the new socket asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpgradeStep {
-    /// Send `probe` on the new socket and end the poll that waits, or the next one, with `noop`.
-    Answer { probe: Bytes, noop: Bytes },
+    /// Send this on the new socket, and end the poll that waits, or the next one, with a noop.
+    Answer(Bytes),
     /// The session moves to the new socket, for good.
     Move,
     /// This is no upgrade: close the new socket. The session goes on polling.
@@ -36,10 +36,7 @@ impl Upgrade {
         match (*self, packet) {
             (Self::Fresh, Packet::Ping("probe")) => {
                 *self = Self::Probed;
-                UpgradeStep::Answer {
-                    probe: Packet::Pong("probe").ready(version, Carrier::WebSocket),
-                    noop: Packet::Noop.ready(version, Carrier::Polling),
-                }
+                UpgradeStep::Answer(Packet::Pong("probe").ready(version, Carrier::WebSocket))
             }
             (Self::Probed, Packet::Upgrade) => {
                 *self = Self::Done;
@@ -58,7 +55,7 @@ mod tests {
     #[test]
     fn a_probe_is_answered_and_the_poll_ended_before_the_session_moves() {
         let mut upgrade = Upgrade::default();
-        let answer = UpgradeStep::Answer { probe: websocket::text("3probe"), noop: Bytes::from_static(b"1:6") };
+        let answer = UpgradeStep::Answer(websocket::text("3probe"));
         assert_eq!(upgrade.receive(Version::V3, &Packet::Ping("probe")), answer);
         assert_eq!(upgrade.receive(Version::V3, &Packet::Upgrade), UpgradeStep::Move);
         assert_eq!(upgrade, Upgrade::Done);
