@@ -129,6 +129,11 @@ impl Recording {
         self.journal.is_some() && self.delivered.is_some() && self.telling.is_none()
     }
 
+    /// Up to where everything was delivered here, where what was missed since may be in the archive.
+    pub fn delivered_until(&self) -> Option<Position> {
+        self.delivered.filter(|_| self.can_catch_up())
+    }
+
     /// What has numbers already is yet to be delivered.
     pub fn is_behind(&self) -> bool {
         matches!(self.state, State::CatchingUp(_)) || self.telling.is_some()

@@ -114,6 +114,44 @@ fn a_node_that_was_cut_off_delivers_what_others_recorded_meanwhile_and_tells_of_
 }
 
 #[test]
+fn who_comes_to_a_node_that_is_cut_off_gets_nothing_twice_and_is_told_of_no_gap() {
+    let redis = Redis::start();
+    let mut outcast = Outcast::start(&redis);
+    let other = node(&redis.url());
+    let mut here = Stream::open(outcast.hub.address, "/sse?room=kept");
+    let mut there = Stream::open(other.address, "/sse?room=kept");
+    publish(&other, 1..=2);
+    let before = read(&mut here, 2);
+    outcast.shut_out();
+    publish(&other, 3..=5);
+    let seen = read(&mut there, 4);
+    let mut from_elsewhere = resume(&outcast.hub, seen[3].id.as_deref().expect("an id"));
+    let mut from_before = resume(&outcast.hub, before[0].id.as_deref().expect("an id"));
+    assert_eq!(data(&read(&mut from_before, 1)), ["2"], "what the node had itself");
+    outcast.let_in();
+    publish(&other, [6]);
+    assert_eq!(data(&read(&mut from_elsewhere, 2)), ["5", "6"]);
+    assert_eq!(data(&read(&mut from_before, 4)), ["3", "4", "5", "6"]);
+    assert_eq!(data(&read(&mut here, 4)), ["3", "4", "5", "6"]);
+}
+
+#[test]
+fn the_id_of_a_stream_that_began_at_a_node_that_is_cut_off_covers_its_silent_rooms() {
+    let redis = Redis::start();
+    let mut outcast = Outcast::start(&redis);
+    let _members = Stream::open(outcast.hub.address, "/sse?room=kept&room=kept-silent");
+    outcast.shut_out();
+    let mut stream = Stream::open(outcast.hub.address, "/sse?room=kept&room=kept-silent");
+    outcast.let_in();
+    publish(&outcast.hub, [1]);
+    let first = std::iter::from_fn(|| stream.next()).find(|block| block.event != "callboard:gap").expect("an event");
+    publish(&outcast.hub, [2]);
+    let id = first.id.as_deref().expect("an id");
+    let mut resumed = Stream::request(outcast.hub.address, "GET", "/sse?room=kept&room=kept-silent", &[("Last-Event-ID", id)], b"");
+    assert_eq!(data(&read(&mut resumed, 1)), ["2"]);
+}
+
+#[test]
 fn what_nobody_recorded_during_an_outage_is_told_of_as_a_gap() {
     let redis = Redis::start();
     let mut outcast = Outcast::start(&redis);

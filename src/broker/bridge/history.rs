@@ -48,6 +48,8 @@ const DESERTED: usize = 10_000;
 pub(super) struct HistoryDesk {
     pub archive: Option<Rc<dyn Archive>>,
     pub timeline: Timeline,
+    /// When the last marker came.
+    marked: Option<Instant>,
     pub key: ResumeKey,
     company: Company,
     /// Rooms that begin to count with the next marker.
@@ -83,6 +85,7 @@ impl HistoryDesk {
         Self {
             archive: None,
             timeline: Timeline::default(),
+            marked: None,
             key,
             company: Company::default(),
             asked: Vec::new(),
@@ -232,6 +235,7 @@ impl Handler<Marker> for RedisBridge {
 
     fn handle(&mut self, Marker { ms, wanted, is_foreign }: Marker, ctx: &mut Context<Self>) {
         self.desk.company.see(ms, is_foreign);
+        self.desk.marked = Some(Instant::now());
         let moves = self.desk.timeline.see(ms);
         if moves {
             self.begin_asked(ctx);

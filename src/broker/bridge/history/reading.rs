@@ -6,7 +6,7 @@ use actix::{Context, Handler, ResponseFuture};
 use futures_util::future;
 use tokio::time::{Instant, sleep};
 
-use super::{super::RedisBridge, publication};
+use super::{super::RedisBridge, HistoryDesk, publication};
 use crate::{
     actors::{
         attendance::Attendance,
@@ -49,16 +49,16 @@ impl RedisBridge {
     fn recall(&mut self, Replay { room, since, .. }: Replay) -> Result<Replayed, Box<(Fetch, Replayed)>> {
         let target = Target::Room(room);
         let key = self.desk.key;
-        let is_resumed = since.is_some();
-        let unnumbered = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };
-        let Some(recording) = self.routes.get_mut(&target).and_then(|route| route.recording.as_mut()) else { return Ok(unnumbered) };
-        let Some((here, _)) = recording.place(&self.desk.timeline) else { return Ok(unnumbered) };
+        let lost = || Replayed { gap: since.is_some().then_some(GapReason::BrokerLost), ..Replayed::default() };
+        let Some(recording) = self.routes.get_mut(&target).and_then(|route| route.recording.as_mut()) else { return Ok(lost()) };
+        let Some((here, _)) = recording.place(&self.desk.timeline) else {
+            return Ok(self.desk.recall_cut_off(recording, since.as_deref()).unwrap_or_else(lost));
+        };
         // What has yet to go to the members will come by once more.
         let is_ahead = recording.is_behind();
         let here = Point { room: recording.room, position: here, key };
         let Some(id) = since else { return Ok(Replayed { after: Some(here), from: Some(here), is_ahead, ..Replayed::default() }) };
-        let latest = here.position.marker_ms + AHEAD_MS;
-        let seen = key.read(&id).and_then(|id| id.position_in(recording.room)).filter(|seen| seen.marker_ms <= latest);
+        let seen = self.desk.seen_in(recording, &id, here.position.marker_ms + AHEAD_MS);
         let mut replayed = Replayed { after: Some(here), from: seen.map(|seen| here.at(seen)), is_ahead, ..Replayed::default() };
         let after = match seen {
             Some(seen) if seen >= here.position => {
@@ -84,6 +84,35 @@ impl RedisBridge {
                 Ok(replayed)
             }
         }
+    }
+}
+
+impl HistoryDesk {
+    /// How far the bearer of an id has seen the room. What is later than `latest` is of another time.
+    fn seen_in(&self, recording: &Recording, id: &str, latest: u64) -> Option<Position> {
+        self.key.read(id)?.position_in(recording.room).filter(|seen| seen.marker_ms <= latest)
+    }
+
+    /// While the link is lost, and until the room is numbered anew: what the members here had got before, if that is known. What
+    /// comes after it is fetched for all members, or they are told; who comes now is one of them, and may have seen some of it
+    /// elsewhere.
+    fn recall_cut_off(&self, recording: &mut Recording, since: Option<&str>) -> Option<Replayed> {
+        let here = Point { room: recording.room, position: recording.delivered_until()?, key: self.key };
+        let replayed = Replayed { after: Some(here), from: Some(here), is_ahead: true, ..Replayed::default() };
+        let Some(id) = since else { return Some(replayed) };
+        let silent_ms = self.marked.map_or(0, |then| u64::try_from(then.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let latest = self.timeline.now().marker_ms.saturating_add(silent_ms).saturating_add(AHEAD_MS);
+        let seen = self.seen_in(recording, id, latest);
+        if let Some(seen) = seen.filter(|seen| *seen >= here.position) {
+            return Some(Replayed { after: Some(here.at(seen)), from: Some(here.at(seen)), ..replayed });
+        }
+        recording.expire(Instant::now());
+        let (ring, after) = (recording.ring(), seen.unwrap_or_default());
+        let gap = match seen {
+            None => Some(GapReason::UnknownPosition),
+            Some(seen) => (seen < ring.floor()).then_some(GapReason::BrokerLost),
+        };
+        Some(Replayed { missed: ring.after(after).cloned().collect(), from: seen.map(|seen| here.at(seen)), gap, ..replayed })
     }
 }
 
