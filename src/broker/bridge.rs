@@ -397,7 +397,11 @@ impl Handler<LinkDown> for RedisBridge {
         for route in self.routes.values_mut() {
             route.is_torn |= was_up && matches!(route.outcome(), Some(Ok(())));
             route.ask_again();
-            route.recording.iter_mut().for_each(|recording| recording.lose(&self.desk.timeline));
+            if let Some(recording) = &mut route.recording {
+                recording.lose(&self.desk.timeline);
+                // It goes on once they were.
+                route.is_torn |= recording.untold().is_some();
+            }
         }
         self.desk.lose();
         _ = self.stop_restoring(ctx);

@@ -40,16 +40,22 @@ pub struct Recording {
     held: VecDeque<Deliver>,
     /// How many of these, the first, were fetched after an outage.
     fetched: usize,
-    /// What was missed before the numbering that began here is not whole, and nothing goes out until the members were told: they
-    /// are not to be shown as beyond a hole that they may never hear of.
-    telling: Option<Position>,
     /// Everything up to there was delivered here before the link was lost.
     delivered: Option<Position>,
+    /// What the members are yet to be told that they miss. Until then nothing goes out: they are not to be shown as beyond a hole
+    /// that they may never hear of.
+    untold: Option<Hole>,
+    /// How many holes there were.
+    holes: u64,
     /// It is on the list of those that have something to write.
     pub is_queued: bool,
     /// It has no members here, and goes on until then.
     pub deserted_until: Option<Instant>,
 }
+
+/// Something that the members miss, and are to be told of. Numbered, because another may come while they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole(u64);
 
 #[derive(Debug, Clone, Copy)]
 enum State {
@@ -61,6 +67,8 @@ enum State {
     Torn,
     /// Numbered; what was missed during an outage is being fetched and goes first.
     CatchingUp(Numbering),
+    /// Numbered; what was missed is not whole, and nothing goes out before the members were told.
+    Telling(Numbering),
     Counting(Numbering),
 }
 
@@ -93,8 +101,9 @@ impl Recording {
             journal: has_archive.then(|| Journal::new(limits)),
             held: VecDeque::new(),
             fetched: 0,
-            telling: None,
             delivered: None,
+            untold: None,
+            holes: 0,
             is_queued: false,
             deserted_until: None,
         }
@@ -126,7 +135,7 @@ impl Recording {
 
     /// What was missed may be in the archive, and has not been fetched yet.
     pub fn can_catch_up(&self) -> bool {
-        self.journal.is_some() && self.delivered.is_some() && self.telling.is_none()
+        self.journal.is_some() && self.delivered.is_some() && !matches!(self.state, State::Telling(_))
     }
 
     /// Up to where everything was delivered here, where what was missed since may be in the archive.
@@ -136,12 +145,7 @@ impl Recording {
 
     /// What has numbers already is yet to be delivered.
     pub fn is_behind(&self) -> bool {
-        matches!(self.state, State::CatchingUp(_)) || self.telling.is_some()
-    }
-
-    /// What is to be said by [`Self::told`] when the members were told, if they have to be.
-    pub fn telling(&self) -> Option<Position> {
-        self.telling
+        matches!(self.state, State::CatchingUp(_) | State::Telling(_))
     }
 
     /// `joined` may be said.
@@ -155,7 +159,7 @@ impl Recording {
 
     fn numbering(&self) -> Option<&Numbering> {
         match &self.state {
-            State::CatchingUp(numbering) | State::Counting(numbering) => Some(numbering),
+            State::CatchingUp(numbering) | State::Telling(numbering) | State::Counting(numbering) => Some(numbering),
             State::Idle | State::Asked | State::Torn => None,
         }
     }
@@ -179,52 +183,65 @@ impl Recording {
         if let Some(journal) = &mut self.journal {
             journal.begin(numbering.since(), numbering.since());
         }
-        match self.delivered.filter(|_| self.journal.is_some()) {
-            Some(position) => {
-                self.state = State::CatchingUp(numbering);
-                Some(Begun::After(position))
-            }
-            None => {
-                self.state = State::Counting(numbering);
-                self.ring = self.ring.emptied(numbering.since());
-                Some(Begun::Clean)
-            }
+        if let Some(position) = self.delivered.filter(|_| self.journal.is_some()) {
+            self.state = State::CatchingUp(numbering);
+            return Some(Begun::After(position));
         }
+        self.ring = self.ring.emptied(numbering.since());
+        self.state = if self.untold.is_some() { State::Telling(numbering) } else { State::Counting(numbering) };
+        Some(Begun::Clean)
     }
 
-    /// Something of this or another room was lost inside this node: what follows can't be numbered. What was being fetched is
-    /// not waited for, and told of. False if it was not numbered before.
-    pub fn tear(&mut self) -> bool {
-        let Some(last) = self.numbering().map(Numbering::last) else { return false };
+    /// Something of this or another room was lost inside this node: what follows can't be numbered. `None` if it was not
+    /// numbered before; else whether it was catching up, so that its members are to be told of what it would have fetched.
+    pub fn tear(&mut self) -> Option<bool> {
+        let last = self.numbering().map(Numbering::last)?;
         if let Some(journal) = &mut self.journal {
             journal.end(last);
         }
-        if let State::CatchingUp(numbering) = self.state {
-            self.telling = Some(numbering.since());
+        let was_catching_up = matches!(self.state, State::CatchingUp(_));
+        if was_catching_up {
+            self.miss();
         }
         self.state = State::Torn;
         self.delivered = None;
-        true
+        Some(was_catching_up)
+    }
+
+    /// The members are to be told that they miss something, before anything else goes out.
+    fn miss(&mut self) {
+        self.holes += 1;
+        self.untold = Some(Hole(self.holes));
+    }
+
+    /// What the members are yet to be told.
+    pub fn untold(&self) -> Option<Hole> {
+        self.untold
     }
 
     /// The subscription is lost.
     pub fn lose(&mut self, timeline: &Timeline) {
-        if let (State::Counting(numbering), None) = (self.state, self.telling) {
+        if let State::Counting(numbering) = self.state {
             self.delivered = Some(timeline.position_of(&numbering));
         }
         if let (Some(numbering), Some(journal)) = (self.numbering().copied(), &mut self.journal) {
             journal.end(timeline.position_of(&numbering));
         }
+        match (self.state, self.delivered) {
+            // Nothing can be fetched, and they are told when the link is back.
+            (State::Torn | State::Telling(_), None) => self.miss(),
+            (_, Some(_)) => self.untold = None,
+            (_, None) => {}
+        }
         // What is held has no number yet, or is behind what is missing: it is fetched anew, or told of as a gap.
         _ = self.release();
-        self.telling = None;
         self.state = State::Idle;
     }
 
     /// Numbers a publication, if it can be.
     pub fn number(&mut self, publication: &mut Publication, timeline: &Timeline, key: ResumeKey) {
         let numbering = match &mut self.state {
-            State::CatchingUp(numbering) | State::Counting(numbering) => numbering,
+            State::CatchingUp(numbering) | State::Telling(numbering) | State::Counting(numbering) => numbering,
             State::Idle | State::Asked | State::Torn => return,
         };
         publication.place(Point { room: self.room, position: timeline.number(numbering), key });
@@ -246,7 +263,7 @@ impl Recording {
     /// Sends a delivery, or holds it back where others go first, or the notice that they are missing. False if what was missed
     /// during an outage is waited for no longer, because too much waits behind it: then that is sent too.
     pub fn hold(&mut self, delivery: Deliver, mut send: impl FnMut(Deliver)) -> bool {
-        if matches!(self.state, State::Counting(_) | State::Torn) && self.telling.is_none() {
+        if self.untold.is_none() && matches!(self.state, State::Counting(_) | State::Torn) {
             send(delivery);
             return true;
         }
@@ -256,15 +273,10 @@ impl Recording {
         }
         // None may go out in front of what was missed: a client that leaves in between would be shown the hole as seen.
         let keeps_waiting = !self.can_catch_up();
-        self.delivered = None;
-        if let State::CatchingUp(numbering) = self.state {
-            self.begin_counting(numbering, false, Instant::now());
-        }
-        if self.numbering().is_none() && self.telling.is_none() {
-            self.held.pop_front().into_iter().for_each(send);
-        } else {
-            self.telling = None;
-            self.release().into_iter().for_each(send);
+        (self.delivered, self.untold) = (None, None);
+        match self.state {
+            State::CatchingUp(_) | State::Telling(_) | State::Torn => self.go_on(Instant::now()).into_iter().for_each(send),
+            State::Idle | State::Asked | State::Counting(_) => self.held.pop_front().into_iter().for_each(send),
         }
         keeps_waiting
     }
@@ -293,26 +305,36 @@ impl Recording {
         let fetched = fetched.into_iter().map(|publication| Deliver { publication, received: now, receipt: None });
         self.held = fetched.chain(std::mem::take(&mut self.held)).collect();
         if is_whole {
-            self.delivered = None;
-        } else {
-            self.telling = Some(numbering.since());
+            return self.begin_counting(numbering, true, now);
         }
-        self.begin_counting(numbering, is_whole, now);
-        self.ready()
+        self.miss();
+        self.state = State::Telling(numbering);
+        VecDeque::new()
     }
 
-    /// The members know that they miss something of what came before the numbering that began here. What waited for that, in order.
-    pub fn told(&mut self, since: Position) -> VecDeque<Deliver> {
-        if self.telling != Some(since) {
+    /// The members know that they miss something. What waited for that, in order.
+    pub fn told(&mut self, hole: Hole, now: Instant) -> VecDeque<Deliver> {
+        if self.untold != Some(hole) {
             return VecDeque::new();
         }
-        (self.telling, self.delivered) = (None, None);
-        self.release()
+        self.untold = None;
+        self.go_on(now)
     }
 
-    /// All is numbered from now on. What is remembered is whole with what waited, or begins anew.
-    fn begin_counting(&mut self, numbering: Numbering, is_whole: bool, now: Instant) {
+    /// What was waited for is there, or waited for no longer.
+    fn go_on(&mut self, now: Instant) -> VecDeque<Deliver> {
+        match self.state {
+            State::CatchingUp(numbering) | State::Telling(numbering) => self.begin_counting(numbering, false, now),
+            State::Torn => self.release(),
+            // It waits for its numbers.
+            State::Idle | State::Asked | State::Counting(_) => VecDeque::new(),
+        }
+    }
+
+    /// From now on deliveries go out at once; what waited goes out now. What is remembered is whole with it, or begins anew.
+    fn begin_counting(&mut self, numbering: Numbering, is_whole: bool, now: Instant) -> VecDeque<Deliver> {
         self.state = State::Counting(numbering);
+        (self.delivered, self.untold) = (None, None);
         if !is_whole {
             self.ring = self.ring.emptied(numbering.since());
         }
@@ -321,6 +343,7 @@ impl Recording {
                 self.ring.push(point.position, Arc::clone(publication), now);
             }
         }
+        self.release()
     }
 
     /// The ring, if all that came after a position is in it.
@@ -398,15 +421,44 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_what_was_missed_goes_out_when_the_numbers_ended_and_the_members_were_told() {
+    fn what_waits_for_what_was_missed_goes_out_when_the_numbers_end_and_the_members_were_told() {
         let (timeline, mut recording) = catching_up();
         arrive(&timeline, &mut recording);
-        assert!(recording.tear());
-        assert_eq!(arrive(&timeline, &mut recording), (0, true), "the members were not told yet");
-        assert!(!recording.tear(), "it is torn already");
-        let since = recording.telling().unwrap();
-        assert_eq!(recording.told(Position::default()).len(), 0);
-        assert_eq!(recording.told(since).len(), 2);
+        assert_eq!(recording.tear(), Some(true));
+        assert_eq!(arrive(&timeline, &mut recording), (0, true), "the members are to be told first");
+        let hole = recording.untold().expect("a hole");
+        assert_eq!(recording.told(hole, Instant::now()).len(), 2);
         assert_eq!(arrive(&timeline, &mut recording), (1, true), "nothing comes late behind it");
+        assert_eq!(recording.tear(), None);
+    }
+
+    #[test]
+    fn a_room_whose_numbers_end_and_begin_anew_still_waits_until_its_members_were_told() {
+        let (mut timeline, mut recording) = catching_up();
+        recording.caught_up(Recalled { missed: Vec::new(), is_whole: false }, Instant::now());
+        let hole = recording.untold().expect("a hole");
+        arrive(&timeline, &mut recording);
+        assert_eq!(recording.tear(), Some(false), "they are being told already");
+        arrive(&timeline, &mut recording);
+        timeline.see(3);
+        assert_eq!(recording.begin(&timeline), Some(Begun::Clean));
+        assert_eq!(arrive(&timeline, &mut recording), (0, true));
+        assert_eq!(recording.told(hole, Instant::now()).len(), 3);
+        assert_eq!(arrive(&timeline, &mut recording), (1, true));
+    }
+
+    #[test]
+    fn where_the_link_is_lost_without_numbers_the_members_are_told_of_that_and_not_of_what_was_before() {
+        let (mut timeline, mut recording) = catching_up();
+        recording.tear();
+        let before = recording.untold().expect("a hole");
+        recording.lose(&timeline);
+        recording.ask();
+        timeline.see(3);
+        assert_eq!(recording.begin(&timeline), Some(Begun::Clean));
+        assert_eq!(arrive(&timeline, &mut recording), (0, true));
+        assert!(recording.told(before, Instant::now()).is_empty());
+        let hole = recording.untold().expect("another hole");
+        assert_eq!(recording.told(hole, Instant::now()).len(), 1);
     }
 }

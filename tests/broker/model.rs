@@ -22,7 +22,7 @@ use callboard::{
     broker::{
         archive::{Batch, Written},
         recall::{Recall, Recalled},
-        recording::{Begun, Origin, Recording},
+        recording::{Begun, Hole, Origin, Recording},
         timeline::Timeline,
     },
     config::History,
@@ -62,8 +62,8 @@ struct Node {
     answer: Option<Written>,
     /// Since when something is missing after an outage, and since when it is numbered anew; what is being fetched of it.
     fetching: Option<(Position, Position, Option<Recall>)>,
-    /// Its member is to be told of a hole in front of where it is numbered anew.
-    telling: Option<Position>,
+    /// What its member is to be told of.
+    telling: Option<Hole>,
     member: Member,
 }
 
@@ -162,10 +162,12 @@ impl World {
         }
         match node.recording.begin(&node.timeline) {
             None => {}
+            // Its member is to be told first.
+            Some(Begun::Clean) if node.recording.is_behind() => {}
             Some(Begun::Clean) => {
                 // Who waits for `joined` has been promised nothing before it.
                 node.member = Member::default();
-                let held = node.recording.ready();
+                let held = node.recording.release();
                 held.iter().try_for_each(|delivery| node.member.see(number(&delivery.publication)))?;
                 node.member.hole = None;
                 self.shown.push(Position { marker_ms: ms, count: 0 });
@@ -214,10 +216,10 @@ impl World {
         let recalled = recall.answer(&stored, read);
         self.judge(at, after, here, &recalled)?;
         let node = &mut self.nodes[at];
-        node.telling = (!recalled.is_whole).then_some(since);
         let mut ready = node.recording.caught_up(recalled, Instant::now());
-        if self.twin == Some(Twin::GoesOnUntold) {
-            ready.extend(node.recording.told(since));
+        node.telling = node.recording.untold();
+        if let Some(hole) = node.telling.filter(|_| self.twin == Some(Twin::GoesOnUntold)) {
+            ready.extend(node.recording.told(hole, Instant::now()));
         }
         ready.iter().try_for_each(|delivery| node.member.see(number(&delivery.publication)))
     }
@@ -225,12 +227,13 @@ impl World {
     /// A node's member hears that it missed something in an outage.
     fn tell(&mut self, at: usize) -> Outcome {
         let node = &mut self.nodes[at];
-        let Some(since) = node.telling.take() else { return Ok(()) };
+        let Some(hole) = node.telling.take() else { return Ok(()) };
         node.member.hear_of_gap();
-        for Deliver { publication, .. } in node.recording.told(since) {
+        let since = node.recording.begun();
+        for Deliver { publication, .. } in node.recording.told(hole, Instant::now()) {
             node.member.see(number(&publication))?;
             // Whatever else is missing up to there, too.
-            if publication.point.is_none_or(|point| point.position <= since) {
+            if publication.point.is_none_or(|point| since.is_none_or(|since| point.position <= since)) {
                 node.member.hear_of_gap();
             }
         }
@@ -300,6 +303,7 @@ impl World {
         node.answer = None;
         node.fetching = None;
         node.recording.lose(&node.timeline);
+        node.telling = node.recording.untold().or(node.telling);
         node.recording.journal.as_mut().unwrap().conclude(None);
         node.is_cut = true;
     }
@@ -331,13 +335,14 @@ impl World {
             node.next = (node.next + 1).min(self.log.len());
             return Ok(());
         }
-        if node.recording.tear() {
-            node.next = (node.next + self.dice.roll(1..4) as usize).min(self.log.len());
-            // What was being fetched is given up, and told of by and by.
-            (node.fetching, node.telling) = (None, node.recording.telling());
-            // `overflow`
-            node.member.hear_of_gap();
+        if node.recording.tear().is_none() {
+            return Ok(());
         }
+        node.next = (node.next + self.dice.roll(1..4) as usize).min(self.log.len());
+        node.fetching = None;
+        node.telling = node.recording.untold();
+        // Both are told: `overflow` at once, and what was being fetched in front of what waits.
+        node.member.hear_of_gap();
         Ok(())
     }
 

@@ -260,12 +260,10 @@ impl Handler<Torn> for RedisBridge {
         let mut unfetched = Vec::new();
         for (target, route) in &mut self.routes {
             let Some(recording) = &mut route.recording else { continue };
-            let was_fetching = recording.can_catch_up();
-            if !recording.tear() {
-                continue;
-            }
+            let Some(was_catching_up) = recording.tear() else { continue };
             self.desk.asked.push(target.clone());
-            if was_fetching && self.is_up {
+            // While the link is still down, its return tells of the gap.
+            if was_catching_up && self.is_up {
                 unfetched.push(target.clone());
             }
         }

@@ -77,13 +77,13 @@ impl RedisBridge {
         if targets.is_empty() {
             return;
         }
-        let telling = |target: &Target| self.routes.get(target)?.recording.as_ref()?.telling();
-        let waiting: Vec<_> = targets.iter().filter_map(|target| Some((target.clone(), telling(target)?))).collect();
+        let untold = |target: &Target| self.routes.get(target)?.recording.as_ref()?.untold();
+        let waiting: Vec<_> = targets.iter().filter_map(|target| Some((target.clone(), untold(target)?))).collect();
         let told = timeout(TELLING, self.parts.reports.restored.send(BridgeRestored { targets }));
         ctx.spawn(told.into_actor(self).map(|_, bridge, _| {
-            for (target, since) in waiting {
+            for (target, hole) in waiting {
                 let Some(route) = bridge.routes.get_mut(&target) else { continue };
-                let held = route.recording.as_mut().map(|recording| recording.told(since)).unwrap_or_default();
+                let held = route.recording.as_mut().map(|recording| recording.told(hole, Instant::now())).unwrap_or_default();
                 route.fan_out_late(held, &bridge.parts.metrics);
             }
         }));
