@@ -202,8 +202,9 @@ impl FanOut {
         if let (Some(positions), Some(after)) = (&member.positions, after) {
             positions.note(after);
         }
-        // Who missed nothing gets all that was kept: it was published after the client asked to come in.
-        member.after = after.filter(|_| is_resumed).map(|after| after.position);
+        // Who missed nothing gets all that was kept: it was published after the client asked to come in, but where the node is behind.
+        // Then its stream stands past what has yet to come by, which was published before.
+        member.after = after.filter(|_| is_resumed || is_ahead).map(|after| after.position);
         // What this node could not number yet is earlier than `after`. Other nodes numbered it, so it is among what was missed, or
         // nobody did and the gap is told.
         let unnumbered = kept.iter().take_while(|delivery| member.after.is_some() && delivery.publication.point.is_none()).count();

@@ -427,3 +427,27 @@ async fn what_was_kept_before_the_room_had_numbers_here_does_not_come_again_behi
     hosted.served().await;
     assert_eq!(drain_data(&member), [1, 2, 3]);
 }
+
+/// The room waits until its members were told of a hole, and who joins meanwhile is placed behind what waits.
+#[actix::test]
+async fn who_joins_where_the_node_is_behind_gets_only_what_is_published_from_then_on() {
+    let hosted = Hosted::new(8).await;
+    let member = outbox(8, WireName::WebSocket, &hosted.metrics);
+    let (connection, encoding, key) = (id(1), Encoding::WebSocket, ResumeKey::new([0; 16]));
+    let at = |count| Point { room: key.room(&room("r")), position: Position { marker_ms: 1, count }, key };
+    let publish = |count| {
+        let mut publication = publication(room("r"), count);
+        publication.place(at(count));
+        hosted.feed.deliver_to.try_send(deliver(publication)).expect("a place in the mailbox");
+    };
+    hosted.group.send(Hold { connection, encoding, outbox: Arc::clone(&member) }).await.expect("a group");
+    publish(1);
+    hosted.served().await;
+    let after = Some(at(2));
+    let (greeting, missed, positions, answer) = (None, Vec::new(), None, None);
+    let release = Release { connection, greeting, stands: after, missed, after, is_ahead: true, is_resumed: false, positions, answer };
+    hosted.group.send(release).await.expect("a group");
+    (2..=3).for_each(publish);
+    hosted.served().await;
+    assert_eq!(drain_data(&member), [3]);
+}
