@@ -100,6 +100,12 @@ impl RoomRegistry {
             client.positions = Some(Arc::new(Positions::carrying(&shown)));
             return client.positions.clone();
         }
+        let config = &self.parts.config;
+        if client.first.is_none() && client.rooms.iter().filter(|room| config.rule_for(room).history.is_kept()).nth(1).is_some() {
+            // The groups of its rooms don't wait for one another: none may show an id of its own behind one that covers more.
+            client.positions = Some(Arc::default());
+            return client.positions.clone();
+        }
         let Some((first, point)) = client.first.as_deref().cloned().filter(|(first, _)| client.rooms.contains(first)) else {
             client.first = Some(Box::new((room.clone(), replayed.after)));
             return None;

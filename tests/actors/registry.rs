@@ -5,20 +5,21 @@ use std::{sync::Arc, time::Duration};
 use actix::Arbiter;
 use callboard::{
     actors::{
-        messages::{BridgeRestored, ConnectionEnded, Leave, PublishAs},
+        fan_out::SLICE,
+        messages::{BridgeRestored, ConnectionEnded, Join, Leave, PublishAs},
         worker::Worker,
     },
     auth::Identity,
     config::Config,
     lifeline::Watch,
-    protocol::{ErrorCode, GapReason, Reply, RoomPattern, Target},
+    protocol::{Encoding, ErrorCode, GapReason, Reply, RoomPattern, Target, engineio::Carrier, socketio::Revision},
 };
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::support::{
-    Answering, Guest, House, config, deliver, drain_data, drain_json, event, frame, joined, joining, named, pass, patiently, publication,
-    refused, room, settle, user,
+    Answering, Guest, House, KEY, config, deliver, drain, drain_data, drain_json, event, frame, joined, joining, named, pass, patiently,
+    publication, refused, room, settle, user,
 };
 
 const LINGER: Duration = Duration::from_secs(5);
@@ -448,4 +449,30 @@ async fn a_registry_that_panics_cuts_its_lifeline() {
     let (_, connect) = house.guest(2, named("alice"), impossible);
     assert!(house.registry.send(connect).await.is_err());
     assert_eq!(patiently(watch.cut()).await, "registry");
+}
+
+/// The group of the first room serves thousands, and its greeting comes last.
+#[actix::test]
+async fn the_last_id_that_is_shown_covers_all_rooms_whichever_group_is_the_slowest() {
+    let house = House::new(config(
+        r#"[[room]]
+match = "kept-*"
+history = { size = 10, ttl = "1m" }"#,
+    ));
+    for number in 2..50 * SLICE as u32 {
+        let guest = house.connect(number, Identity::anonymous()).await;
+        assert_eq!(house.join(&guest, "kept-slow").await, Ok(()));
+    }
+    let guest = house.connect(1, Identity::anonymous()).await;
+    assert_eq!(house.join(&house.connect(0, Identity::anonymous()).await, "kept-fast").await, Ok(()));
+    let encoding = Encoding::SocketIo { revision: Revision::V5, carrier: Carrier::WebSocket, namespace_length: 0, shows_ids: true };
+    house.feed(room("kept-slow")).deliver_to.try_send(deliver(publication(room("kept-slow"), 1))).expect("a place");
+    let ask = |name| actix::spawn(house.registry.send(Join { encoding, ..joining(&guest, name) }));
+    for answer in [ask("kept-slow"), ask("kept-fast")] {
+        assert_eq!(patiently(answer).await.expect("a task").expect("a registry"), Ok(()));
+    }
+    let said = String::from_utf8_lossy(&drain(&guest.outbox)).into_owned();
+    let id = said.rsplit('"').nth(1).expect("an id");
+    let shown = KEY.read(id).expect("an id of ours");
+    assert!(["kept-slow", "kept-fast"].iter().all(|name| shown.position_in(KEY.room(&room(name))).is_some()), "{said}");
 }

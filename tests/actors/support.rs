@@ -30,7 +30,9 @@ use callboard::{
     lifeline::Lifeline,
     metrics::{DropReason, Metrics},
     protocol::{
-        Argument, ConnectionId, Encoding, Event, EventName, Publication, Reply, RoomName, Target, UserName, gossip::NodeChannel,
+        Argument, ConnectionId, Encoding, Event, EventName, Position, Publication, Reply, RoomName, Target, UserName,
+        gossip::NodeChannel,
+        resume::{Point, ResumeKey},
         wire::WireName,
     },
 };
@@ -269,7 +271,7 @@ pub struct Seen {
     pub published: Vec<Target>,
     /// What the other nodes were told.
     pub told_nodes: Vec<(NodeChannel, Value)>,
-    /// Whether replays are answered when the test says so; else nothing was missed, in a room without numbers.
+    /// Whether replays are answered when the test says so; else nothing was missed, and the room stands at its first marker.
     pub holds_replays: bool,
     pub replays: Vec<oneshot::Sender<Replayed>>,
     waiting: Vec<oneshot::Sender<Result<(), BrokerError>>>,
@@ -334,13 +336,17 @@ impl Handler<TellNodes> for ProbeBridge {
     }
 }
 
+/// What signs the ids of rooms with history.
+pub const KEY: ResumeKey = ResumeKey::new([0; 16]);
+
 impl Handler<Replay> for ProbeBridge {
     type Result = ResponseFuture<Replayed>;
 
-    fn handle(&mut self, _: Replay, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Replay { room, .. }: Replay, _: &mut Context<Self>) -> Self::Result {
         let mut seen = self.seen.borrow_mut();
         if !seen.holds_replays {
-            return Box::pin(async { Replayed::default() });
+            let here = Point { room: KEY.room(&room), position: Position { marker_ms: 1, count: 0 }, key: KEY };
+            return Box::pin(async move { Replayed { after: Some(here), from: Some(here), ..Replayed::default() } });
         }
         let (answer, answered) = oneshot::channel();
         seen.replays.push(answer);
