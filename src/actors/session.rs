@@ -73,7 +73,8 @@ impl Connection {
         let verified = async move { keyring.verify(&token).await };
         ctx.spawn(verified.into_actor(self).map(move |verified, connection, ctx| {
             let identity = verified.map_err(|error| Refusal::new(ErrorCode::Unauthorized, error.to_string()));
-            connection.decide(candidate, identity.map(Arc::new), ctx);
+            let identity = identity.map(|identity| Arc::new(identity).in_place_of(&connection.parts.identity));
+            connection.decide(candidate, identity, ctx);
         }));
     }
 

@@ -95,7 +95,7 @@ impl Verifier {
             join: patterns(&claims, "join", "join is no list of room patterns")?,
             publish: patterns(&claims, "publish", "publish is no list of room patterns")?,
             expires_at: Some(expires_at),
-            recheck: None,
+            ..Identity::default()
         })
     }
 

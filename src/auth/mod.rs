@@ -7,6 +7,8 @@ pub mod recheck;
 pub mod rules;
 pub mod signed_room;
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use crate::protocol::{RoomPattern, UserName};
@@ -16,6 +18,7 @@ pub use keyring::Keyring;
 pub use keys::KeyError;
 pub use recheck::{Recheck, Standing};
 pub use rules::{Refused, may_join, may_publish};
+pub use signed_room::SignedRooms;
 
 /// The proof that a client brought, once it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,10 +29,12 @@ pub struct Identity {
     pub join: Option<Vec<RoomPattern>>,
     /// Rooms it may publish to where the room's rule says `granted`.
     pub publish: Option<Vec<RoomPattern>>,
-    /// When it ends, in seconds since 1970; none: with the connection.
+    /// When the proof ends, in seconds since 1970; none: with the connection.
     pub expires_at: Option<u64>,
     /// Where somebody can be asked whether it still holds.
     pub recheck: Option<Recheck>,
+    /// What it was let into beside, whoever it is. No other proof takes this away, or prolongs it.
+    pub signed: Option<Arc<SignedRooms>>,
 }
 
 impl Identity {
@@ -38,9 +43,17 @@ impl Identity {
         Self::default()
     }
 
-    /// Ends no later than this.
-    pub fn end_by(&mut self, end: u64) {
-        self.expires_at = Some(self.expires_at.map_or(end, |known| known.min(end)));
+    /// When a connection with it ends, in seconds since 1970.
+    pub fn end(&self) -> Option<u64> {
+        self.expires_at.into_iter().chain(self.signed.as_ref().map(|signed| signed.end)).min()
+    }
+
+    /// A newer proof in place of the one before: the signed rooms are that one's still.
+    pub fn in_place_of(self: Arc<Self>, before: &Self) -> Arc<Self> {
+        if self.signed == before.signed {
+            return self;
+        }
+        Arc::new(Self { signed: before.signed.clone(), ..Self::clone(&self) })
     }
 
     pub fn is_anonymous(&self) -> bool {

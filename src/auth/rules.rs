@@ -30,7 +30,9 @@ pub fn may_join(identity: &Identity, room: &RoomName, rule: &RoomRule) -> Result
     let pattern = || rule.pattern.clone();
     match rule.join {
         JoinRule::User if identity.is_anonymous() => Err(Refused::JoinNeedsUser(pattern())),
-        JoinRule::Granted if !grants(identity.join.as_deref(), room) => Err(Refused::JoinNeedsGrant(pattern())),
+        JoinRule::Granted if !grants(identity.join.as_deref(), room) && !is_signed(identity, room) => {
+            Err(Refused::JoinNeedsGrant(pattern()))
+        }
         JoinRule::Anyone | JoinRule::User | JoinRule::Granted => Ok(()),
     }
 }
@@ -45,6 +47,10 @@ pub fn may_publish(identity: &Identity, room: &RoomName, rule: &RoomRule, is_mem
         PublishRule::Granted if !grants(identity.publish.as_deref(), room) => Err(Refused::PublishNeedsGrant(pattern())),
         PublishRule::Members | PublishRule::User | PublishRule::Granted => Ok(()),
     }
+}
+
+fn is_signed(identity: &Identity, room: &RoomName) -> bool {
+    identity.signed.as_ref().is_some_and(|signed| signed.contains(room))
 }
 
 fn grants(patterns: Option<&[RoomPattern]>, room: &RoomName) -> bool {
@@ -65,8 +71,7 @@ mod tests {
             user: user.map(|name| name.parse().expect("a name")),
             join: Some(patterns.clone()),
             publish: Some(patterns),
-            expires_at: None,
-            recheck: None,
+            ..Identity::anonymous()
         }
     }
 

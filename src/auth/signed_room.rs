@@ -5,11 +5,37 @@
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 
-use super::{AuthError, Identity};
+use super::AuthError;
 use crate::{
     config::{Auth, Secret},
-    protocol::{RoomName, RoomPattern},
+    protocol::RoomName,
 };
+
+/// The rooms that signatures let their bearer into, until the first of them ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedRooms {
+    rooms: Vec<RoomName>,
+    /// In seconds since 1970.
+    pub end: u64,
+}
+
+impl SignedRooms {
+    /// All that a client shows; none where it shows none.
+    pub fn read<'a>(texts: impl Iterator<Item = &'a str>, secret: Option<&Secret>, now: u64) -> Result<Option<Self>, AuthError> {
+        let mut all: Option<Self> = None;
+        for text in texts {
+            let (room, expiry) = verify(text, secret, now)?;
+            let signed = all.get_or_insert(Self { rooms: Vec::new(), end: expiry });
+            signed.rooms.push(room);
+            signed.end = signed.end.min(expiry);
+        }
+        Ok(all)
+    }
+
+    pub fn contains(&self, room: &RoomName) -> bool {
+        self.rooms.contains(room)
+    }
+}
 
 /// The secret that signs rooms: its own, else that of the tokens.
 pub fn secret(auth: &Auth) -> Option<&Secret> {
@@ -40,20 +66,11 @@ pub fn verify(signed: &str, secret: Option<&Secret>, now: u64) -> Result<(RoomNa
     }
     let room = RoomName::parse(name).map_err(|_| AuthError::SignedRoom("it is no room name"))?;
     if name.contains('*') {
-        // A grant is a pattern, and this one would be for more than the signed name.
+        // Whoever signs one means a pattern, and it would be none.
         return Err(AuthError::SignedRoom("a signed name has no star"));
     }
     let expiry = expiry.parse().map_err(|_| AuthError::SignedRoom("its expiry is no time"))?;
     if expiry <= now { Err(AuthError::SignedRoom("it has expired")) } else { Ok((room, expiry)) }
-}
-
-/// The identity with one room more that it may join, ending with the signature.
-pub fn grant(identity: &mut Identity, room: &RoomName, expiry: u64) {
-    // A room's name is a pattern's text: as long at most, and never empty.
-    if let Ok(pattern) = RoomPattern::parse(room.as_str()) {
-        identity.join.get_or_insert_default().push(pattern);
-    }
-    identity.end_by(expiry);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{
     query::{Query, SIGNED_ROOM},
 };
 use crate::{
-    auth::{AuthError, Identity, signed_room, unix_now},
+    auth::{AuthError, Identity, SignedRooms, signed_room, unix_now},
     config::Auth,
 };
 
@@ -26,16 +26,11 @@ pub async fn identify(request: &HttpRequest, query: &Query, door: &Door) -> Resu
     door.check_rate(request)?;
     let config = door.config();
     let proven = prove(request, query, door, &config.auth).await?;
-    let mut signed = query.all(SIGNED_ROOM).peekable();
-    if signed.peek().is_none() {
-        return Ok(proven);
+    let signed = SignedRooms::read(query.all(SIGNED_ROOM), signed_room::secret(&config.auth), unix_now())?;
+    match signed {
+        None => Ok(proven),
+        Some(signed) => Ok(Arc::new(Identity { signed: Some(Arc::new(signed)), ..Identity::clone(&proven) })),
     }
-    let mut identity = Identity::clone(&proven);
-    for text in signed {
-        let (room, expiry) = signed_room::verify(text, signed_room::secret(&config.auth), unix_now())?;
-        signed_room::grant(&mut identity, &room, expiry);
-    }
-    Ok(Arc::new(identity))
 }
 
 async fn prove(request: &HttpRequest, query: &Query, door: &Door, auth: &Auth) -> Result<Arc<Identity>, ApiError> {

@@ -65,7 +65,7 @@ fn read_body(body: &[u8]) -> Result<Identity, String> {
         publish: publish.map(|list| patterns(list.iter().map(String::as_str))).transpose()?,
         // `as` saturates: what lies before 1970 is 0, and has ended.
         expires_at: expires_at.map(|seconds| seconds as u64),
-        recheck: None,
+        ..Identity::default()
     })
 }
 
@@ -110,7 +110,13 @@ mod tests {
     fn granted(user: Option<&str>, join: Option<&[&str]>, publish: Option<&[&str]>, expires_at: Option<u64>) -> Result<Verdict, String> {
         let list = |list: &[&str]| list.iter().map(|text| text.parse().expect("a pattern")).collect();
         let user = user.map(|name| name.parse().expect("a name"));
-        Ok(Verdict::Granted(Arc::new(Identity { user, join: join.map(list), publish: publish.map(list), expires_at, recheck: None })))
+        Ok(Verdict::Granted(Arc::new(Identity {
+            user,
+            join: join.map(list),
+            publish: publish.map(list),
+            expires_at,
+            ..Identity::default()
+        })))
     }
 
     #[test]

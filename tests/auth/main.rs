@@ -88,7 +88,7 @@ fn a_good_token_names_its_user_and_what_it_grants() {
             join: Some(vec!["chat/*".parse().unwrap(), "news".parse().unwrap()]),
             publish: Some(vec![]),
             expires_at: Some(NOW + 60),
-            recheck: None,
+            ..Identity::default()
         }
     );
 }

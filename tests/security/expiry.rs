@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     socketio::{Client, Kind, Way},
-    support::{Hub, WITH_TOKENS, eventually, now, token, token_of},
+    support::{Hub, WITH_TOKENS, eventually, now, sign, token, token_of},
 };
 
 /// Promised, and a second for the clock that counts whole ones.
@@ -46,6 +46,32 @@ fn a_token_renews_the_grant_in_place_with_what_it_grants() {
     while forgotten.hear().is_ok() {}
     renewed.say(&json!({ "type": "join", "room": "team/7", "ref": 2 }));
     assert_eq!(renewed.hear_type("joined")["room"], "team/7");
+}
+
+#[test]
+fn a_token_neither_takes_a_signed_room_away_nor_prolongs_it() {
+    let hub = Hub::start(&format!("{WITH_TOKENS}[[room]]\nmatch = 'invoice/*'\njoin = 'granted'"));
+    let begun = Instant::now();
+    let (signed, alice) = (sign("invoice/7", now() + 3), token_of("alice"));
+    let mut socket = hub.socket(&format!("/ws?token={alice}&signed={signed}"));
+    socket.hear_type("joined");
+    socket.say(&json!({ "type": "token", "token": token(&json!({ "sub": "alice", "exp": now() + 900 })), "ref": 1 }));
+    assert_eq!(socket.hear_type("ack")["ref"], 1);
+    for (kind, answer) in [("leave", "left"), ("join", "joined")] {
+        socket.say(&json!({ "type": kind, "room": "invoice/7" }));
+        assert_eq!(socket.hear().expect("it is open")["type"], answer);
+    }
+    let mut session = hub.socket(&format!("/socket.io/?EIO=4&transport=websocket&signed={signed}")).0;
+    let mut hear = |packet: String| {
+        session.send(packet.into()).expect("it is open");
+        session.read().expect("an answer").into_text().expect("a text").to_string()
+    };
+    assert!(hear(format!(r#"40{{"token":"{alice}"}}"#)).starts_with("0{"));
+    assert!(hear(r#"42["subscribe","invoice/7"]"#.to_owned()).starts_with("40{"));
+    assert_eq!(session.read().expect("a packet").into_text().expect("a text").as_str(), r#"42["joined","invoice/7"]"#);
+    assert_eq!(socket.hear(), Err((1008, "expired".to_owned())));
+    assert_eq!(session.read().expect("a packet").into_text().expect("a text").as_str(), "41");
+    assert!(begun.elapsed() < Duration::from_secs(3) + PROMISED, "{:?}", begun.elapsed());
 }
 
 #[test]

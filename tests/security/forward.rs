@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::json;
 
-use super::support::{Hub, eventually, now};
+use super::support::{Hub, SECRET, eventually, now, sign};
 
 /// Answers each request by its cookie, when it may.
 pub struct Application {
@@ -213,6 +213,29 @@ fn who_has_logged_out_is_heard_of() {
     nobody.hear_type("welcome");
     nobody.say(&json!({ "type": "ping", "ref": 1 }));
     nobody.hear_type("pong");
+}
+
+#[test]
+fn a_signed_room_keeps_nobody_connected_who_has_logged_out() {
+    static IS_LOGGED_IN: AtomicBool = AtomicBool::new(true);
+    let application = Application::start(|head| match IS_LOGGED_IN.load(Ordering::SeqCst) {
+        true => by_cookie(head),
+        false => response("401 Unauthorized", "", ""),
+    });
+    let config = application
+        .config(&format!("cache = '0s'\nrecheck = '1s'\n[auth]\nroom_secret = '{SECRET}'\n[[room]]\nmatch = '*'\njoin = 'granted'"));
+    let hub = Hub::start(&config);
+    let a_month = sign("invoice/7", now() + 30 * 86_400);
+    let mut socket = hub.socket_with(&format!("/ws?signed={a_month}"), &[("Cookie", "session=alice")]);
+    assert_eq!(socket.hear_type("joined")["room"], "invoice/7");
+    let asked = application.asked();
+    eventually("it is asked again", || (application.asked() >= asked + 2).then_some(()));
+    for (kind, room, answer) in [("leave", "invoice/7", "left"), ("join", "invoice/7", "joined"), ("join", "invoice/8", "error")] {
+        socket.say(&json!({ "type": kind, "room": room }));
+        assert_eq!(socket.hear().expect("it is open")["type"], answer, "{kind} {room}");
+    }
+    IS_LOGGED_IN.store(false, Ordering::SeqCst);
+    assert_eq!(socket.hear(), Err((1008, "expired".to_owned())));
 }
 
 #[test]

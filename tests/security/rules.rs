@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     socketio::{Client, Kind, Way},
-    support::{Hub, SECRET, WITH_TOKENS, now, token},
+    support::{Hub, WITH_TOKENS, now, sign, token},
 };
 
 const ROOMS: &str = "
@@ -116,12 +116,6 @@ fn a_refusal_is_the_same_whether_the_room_exists_or_not() {
 #[test]
 fn a_signed_name_lets_its_bearer_into_that_room_alone() {
     let hub = Hub::start(&format!("{WITH_TOKENS}{ROOMS}"));
-    let sign = |room: &str, expiry: u64| {
-        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-        let message = format!("room\n{expiry}\n{room}");
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).expect("it signs");
-        format!("{room}~{expiry}~{signature}")
-    };
     let good = sign("team/7", now() + 600);
     let mut stream = hub.get(&format!("/sse?signed={good}"), &[]);
     assert_eq!(stream.status, 200);

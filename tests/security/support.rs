@@ -6,7 +6,7 @@ use std::{
     ops::Deref,
 };
 
-use jsonwebtoken::{EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, encode};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket, client::IntoClientRequest};
 
@@ -198,4 +198,11 @@ pub fn token(claims: &Value) -> String {
 
 pub fn token_of(user: &str) -> String {
     token(&json!({ "sub": user, "exp": now() + 600 }))
+}
+
+/// What `signed=` carries for this room.
+pub fn sign(room: &str, expiry: u64) -> String {
+    let (key, message) = (EncodingKey::from_secret(SECRET.as_bytes()), format!("room\n{expiry}\n{room}"));
+    let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("it signs");
+    format!("{room}~{expiry}~{signature}")
 }
