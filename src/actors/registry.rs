@@ -329,6 +329,31 @@ impl RoomRegistry {
         }
     }
 
+    /// Notes who a connection is. True if it hears its user's own events already.
+    fn introduce(&mut self, order: Connect) -> bool {
+        let Connect { connection, identity, outbox, user_encoding, summon, worker } = order;
+        let client = match self.connections.remove(&connection) {
+            // Namespaces beside the root say nothing of how its user's own events are spelled.
+            Some(known) => Client { identity, outbox, user_encoding: user_encoding.or(known.user_encoding), summon, worker, ..*known },
+            None => Client {
+                identity,
+                outbox,
+                user_encoding,
+                summon,
+                worker,
+                has_user: false,
+                rooms: SmallVec::new(),
+                present: SmallVec::new(),
+                namespaces: Vec::new(),
+                first: None,
+                positions: None,
+            },
+        };
+        let has_user = client.has_user;
+        self.connections.insert(connection, Box::new(client));
+        has_user
+    }
+
     /// False if the connection was no member.
     pub(super) fn leave(&mut self, room: &RoomName, order: RemoveMember, ctx: &mut Context<Self>) -> bool {
         let target = Target::Room(room.clone());
@@ -370,28 +395,14 @@ impl Handler<Connect> for RoomRegistry {
     type Result = Answer<()>;
 
     fn handle(&mut self, order: Connect, ctx: &mut Context<Self>) -> Self::Result {
-        let Connect { connection, identity, outbox, user_encoding, summon, worker } = order;
-        let user = identity.user.clone();
-        // A Socket.IO client may say later who it is.
-        let client = match self.connections.remove(&connection) {
-            Some(known) => Client { identity, outbox, user_encoding, summon, worker, ..*known },
-            None => Client {
-                identity,
-                outbox,
-                user_encoding,
-                summon,
-                worker,
-                has_user: false,
-                rooms: SmallVec::new(),
-                present: SmallVec::new(),
-                namespaces: Vec::new(),
-                first: None,
-                positions: None,
-            },
-        };
-        let has_user = client.has_user;
-        self.connections.insert(connection, Box::new(client));
-        match (user, user_encoding) {
+        let (connection, user, encoding) = (order.connection, order.identity.user.clone(), order.user_encoding);
+        // A Socket.IO client may say later who it is: where it is present, nobody in particular leaves, and this user comes.
+        let known = self.connections.get(&connection).filter(|known| known.identity.user != user);
+        let present: Vec<Target> = known.into_iter().flat_map(|known| known.present.iter().cloned().map(Target::Room)).collect();
+        present.iter().for_each(|room| self.note_absent(connection, room, ctx));
+        let has_user = self.introduce(order);
+        present.iter().for_each(|room| self.note_present(connection, room, ctx));
+        match (user, encoding) {
             (Some(user), Some(encoding)) if !has_user => {
                 self.enter(connection, Target::User(user), Arrival { encoding, greeting: None, since: None }, ctx)
             }

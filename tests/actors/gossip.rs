@@ -3,9 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use callboard::{
-    actors::messages::{
-        BridgeUp, BrokerError, ConnectionEnded, ConnectionLookup, Disconnect, Drain, Enrol, Leave, NodeSaid, Reconfigure, RoomMemberList,
-        RoomMembers,
+    actors::{
+        messages::{
+            BridgeUp, BrokerError, ConnectionEnded, ConnectionLookup, Disconnect, Drain, Enrol, Leave, NodeSaid, Reconfigure,
+            RoomMemberList, RoomMembers,
+        },
+        worker::Worker,
     },
     auth::Identity,
     config::Config,
@@ -68,6 +71,25 @@ fn is_closed(guest: &Guest) -> bool {
 
 fn alice() -> Subject {
     Subject::User(user("alice"))
+}
+
+/// A Socket.IO client may show its token after it has joined.
+#[actix::test]
+async fn who_says_later_who_it_is_leaves_no_ghost_behind() {
+    let house = house();
+    let watcher = house.connect(1, named("watcher")).await;
+    house.join(&watcher, "demo").await.expect("a member");
+    let guest = house.connect(2, Identity::anonymous()).await;
+    house.join(&guest, "demo").await.expect("a member");
+    pass(SOON).await;
+    assert_eq!(members(&house, "demo").await, RoomMembers { users: vec![(user("watcher"), 1)], anonymous: 1 });
+    let (_, connect) = house.guest(2, named("alice"), Worker::current());
+    house.registry.send(connect).await.expect("a registry").expect("a welcome");
+    assert_eq!(members(&house, "demo").await, RoomMembers { users: vec![(user("alice"), 1), (user("watcher"), 1)], anonymous: 0 });
+    house.registry.send(ConnectionEnded { connection: guest.id }).await.expect("a registry");
+    assert_eq!(members(&house, "demo").await, RoomMembers { users: vec![(user("watcher"), 1)], anonymous: 0 });
+    pass(HELD).await;
+    assert_eq!(notices(&watcher), [presence(&["watcher"], &[]), presence(&["alice"], &[]), presence(&[], &["alice"])]);
 }
 
 #[actix::test]
