@@ -205,8 +205,8 @@ pub enum Summon {
     Quit(Namespace),
 }
 
-/// Connection → registry: a namespace of Socket.IO is connected, and its events are spelled so; or it is no more. Answers when
-/// what is emitted to all of it is listened to.
+/// Connection → registry: a namespace of Socket.IO is connected, and its events are spelled so; or it is no more, and with the
+/// root its user's own events end. Answers when what is emitted to all of it is listened to.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Refusal>")]
 pub struct Attend {

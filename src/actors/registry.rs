@@ -354,6 +354,16 @@ impl RoomRegistry {
         has_user
     }
 
+    /// It hears its user's own events no more.
+    pub(super) fn leave_user(&mut self, connection: ConnectionId) {
+        let Some(client) = self.connections.get_mut(&connection) else { return };
+        let Some(user) = client.identity.user.clone().map(Target::User) else { return };
+        if client.forget(&user) {
+            let worker = client.worker.index;
+            self.exit(worker, user, RemoveMember { connection, farewell: None, unsaid: None });
+        }
+    }
+
     /// False if the connection was no member.
     pub(super) fn leave(&mut self, room: &RoomName, order: RemoveMember, ctx: &mut Context<Self>) -> bool {
         let target = Target::Room(room.clone());

@@ -13,6 +13,7 @@ impl Handler<Attend> for RoomRegistry {
     type Result = Answer<()>;
 
     fn handle(&mut self, Attend { connection, namespace, encoding }: Attend, ctx: &mut Context<Self>) -> Self::Result {
+        let is_root = namespace.is_root();
         let target = Target::Namespace(namespace);
         if let Some(encoding) = encoding {
             return self.enter(connection, target, Arrival { encoding, greeting: None, since: None }, ctx);
@@ -21,6 +22,9 @@ impl Handler<Attend> for RoomRegistry {
         let worker = client.worker.index;
         if client.forget(&target) {
             self.exit(worker, target, RemoveMember { connection, farewell: None, unsaid: None });
+        }
+        if is_root {
+            self.leave_user(connection);
         }
         at_once(Ok(()))
     }
@@ -91,10 +95,11 @@ impl super::Connection {
         ctx.spawn(sent.map(|_, connection, ctx| then(connection, ctx)));
     }
 
-    /// A namespace is left.
+    /// A namespace is left, and with the root its user's own events.
     #[expect(clippy::disallowed_methods, reason = "once per namespace, and it must not be lost")]
     pub(super) fn stay_away(&self, namespace: Namespace) {
-        if self.parts.options.hears_namespaces {
+        let has_user = namespace.is_root() && !self.parts.identity.is_anonymous();
+        if self.parts.options.hears_namespaces || has_user {
             self.parts.options.registry.do_send(Attend { connection: self.parts.id, namespace, encoding: None });
         }
     }

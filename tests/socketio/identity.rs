@@ -1,8 +1,8 @@
 //! Who a Socket.IO client is: tokens in `auth`, in queries and headers, and what is refused.
 
 use super::{
-    shared::hub::binary,
-    support::{Hub, answer},
+    shared::{eventually, hub::binary},
+    support::{Hub, Socket, answer},
 };
 
 const SECRET: (&str, &str) = ("CALLBOARD_AUTH__JWT__SECRET", "0123456789abcdef0123456789abcdef");
@@ -26,6 +26,34 @@ fn a_users_own_events_reach_the_root_namespace_of_whoever_shows_a_token() {
     hub.publish(r#"{"user":"alice","event":"hello","data":1}"#);
     assert_eq!(socket.text(), r#"42["hello",1]"#);
     assert_eq!(old.text(), r#"42["hello",1]"#);
+}
+
+#[test]
+fn a_users_own_events_go_with_the_root_namespace_and_come_back_as_it_is_connected_then() {
+    let hub = Hub::start(&[SECRET, ("CALLBOARD_BROKER__LINGER", "0s")]);
+    let mut socket = hub.web_socket("/socket.io/?EIO=4&transport=websocket").expect("a WebSocket");
+    assert!(socket.text().starts_with('0'));
+    let alice = token("alice");
+    let connect = |socket: &mut Socket, packet: &str| {
+        socket.send(packet);
+        let answer = socket.text();
+        assert!(answer.starts_with(&packet[..packet.find('{').expect("an auth")]), "{answer}");
+    };
+    connect(&mut socket, &format!(r#"40{{"token":"{alice}"}}"#));
+    // A newer token, of the same user, on a namespace that says nothing of the root's.
+    connect(&mut socket, &format!(r#"40/chat,{{"token":"{}"}}"#, token("alice")));
+    hub.publish(r#"{"user":"alice","event":"hello","data":1}"#);
+    assert_eq!(socket.text(), r#"42["hello",1]"#);
+    socket.send("41");
+    eventually("nobody listens to the user", || (hub.metric("callboard_users") == "0").then_some(()));
+    connect(&mut socket, &format!(r#"40{{"token":"{alice}","since":""}}"#));
+    hub.publish(r#"{"user":"alice","event":"hello","data":2}"#);
+    assert_eq!(socket.text(), r#"42["hello",2,null]"#);
+    // At once: what was spelled for the connection before must not be kept for this one.
+    socket.send("41");
+    connect(&mut socket, &format!(r#"40{{"token":"{alice}"}}"#));
+    hub.publish(r#"{"user":"alice","event":"hello","data":3}"#);
+    assert_eq!(socket.text(), r#"42["hello",3]"#);
 }
 
 #[test]
