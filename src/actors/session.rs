@@ -52,7 +52,10 @@ impl Connection {
         let Some(wire) = self.socket_io().filter(|wire| wire.manner() != Manner::EngineEcho) else { return };
         if wire.session().spelling().revision != Revision::V5 {
             let root = ConnectRequest { namespace: Namespace::root(), auth: None, query: None };
-            return self.admit(root, ctx);
+            self.admit(root, ctx);
+        }
+        if self.socket_io().is_some_and(|wire| wire.session().has_namespaces()) {
+            return;
         }
         ctx.run_later(timeout, |connection, _| {
             if connection.socket_io().is_some_and(|wire| wire.session().is_idle()) {

@@ -90,6 +90,25 @@ fn where_nobody_is_anonymous_a_namespace_wants_a_token() {
 }
 
 #[test]
+fn a_session_whose_namespace_is_refused_unasked_is_closed_and_another_is_not() {
+    let hub = Hub::start(&[SECRET, ("CALLBOARD_AUTH__ANONYMOUS", "false"), ("CALLBOARD_SOCKETIO__CONNECT_TIMEOUT", "1s")]);
+    let path = format!("/socket.io/?EIO=3&transport=websocket&token={}", token("alice"));
+    let mut welcome = hub.web_socket(&path).expect("a WebSocket");
+    assert!(welcome.text().starts_with('0'));
+    assert_eq!(welcome.text(), "40");
+    let mut refused = hub.web_socket("/socket.io/?EIO=3&transport=websocket").expect("a WebSocket");
+    assert!(refused.text().starts_with('0'));
+    assert!(refused.text().starts_with("44"));
+    assert_eq!(refused.close_code(), 1001);
+    let path = format!("/socket.io/?EIO=3&transport=polling&sid={}", hub.open("EIO=3&transport=polling"));
+    assert!(hub.get(&path).body.contains(":44"));
+    assert_eq!(hub.get(&path).body, "1:6");
+    assert_eq!(hub.get(&path).status, 400);
+    welcome.send("2");
+    assert_eq!(welcome.text(), "3");
+}
+
+#[test]
 fn the_application_puts_a_user_into_a_room_and_takes_it_out() {
     let hub = Hub::start(&[SECRET]);
     let mut socket = hub.web_socket(&format!("/socket.io/?EIO=3&transport=websocket&token={}", token("alice"))).expect("a WebSocket");

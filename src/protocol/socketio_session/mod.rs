@@ -184,6 +184,11 @@ impl Session {
         !self.sockets.connected().any(|_| true)
     }
 
+    /// True while a namespace is connected or decided on.
+    pub fn has_namespaces(&self) -> bool {
+        self.sockets.len() > 0
+    }
+
     /// True where the client has connected this namespace: `/` gets its user's own events.
     pub fn is_connected(&self, namespace: &str) -> bool {
         self.sockets.connected().any(|socket| socket.namespace.as_str() == namespace)
