@@ -24,8 +24,18 @@ const TOKEN_SUBPROTOCOL: &str = "token.";
 /// An address that comes too often is refused first.
 pub async fn identify(request: &HttpRequest, query: &Query, door: &Door) -> Result<Arc<Identity>, ApiError> {
     door.check_rate(request)?;
+    identify_by(Some(request), query, door).await
+}
+
+/// As [`identify`] where whoever made a browser send this is not known: of its headers none proves anything, only the query.
+pub async fn identify_by_query(request: &HttpRequest, query: &Query, door: &Door) -> Result<Arc<Identity>, ApiError> {
+    door.check_rate(request)?;
+    identify_by(None, query, door).await
+}
+
+async fn identify_by(with_headers: Option<&HttpRequest>, query: &Query, door: &Door) -> Result<Arc<Identity>, ApiError> {
     let config = door.config();
-    let proven = prove(request, query, door, &config.auth).await?;
+    let proven = prove(with_headers, query, door, &config.auth).await?;
     let signed = SignedRooms::read(query.all(SIGNED_ROOM), signed_room::secret(&config.auth), unix_now())?;
     match signed {
         None => Ok(proven),
@@ -33,14 +43,14 @@ pub async fn identify(request: &HttpRequest, query: &Query, door: &Door) -> Resu
     }
 }
 
-async fn prove(request: &HttpRequest, query: &Query, door: &Door, auth: &Auth) -> Result<Arc<Identity>, ApiError> {
+async fn prove(with_headers: Option<&HttpRequest>, query: &Query, door: &Door, auth: &Auth) -> Result<Arc<Identity>, ApiError> {
     let forward = door.forward();
     if (auth.jwt.is_some() || forward.is_none())
-        && let Some(token) = token(request, query, auth)
+        && let Some(token) = token(with_headers, query, auth)
     {
         return Ok(Arc::new(door.keyring.verify(&token).await?));
     }
-    match forward.and_then(|forward| Some((forward.credentials(request)?, forward))) {
+    match forward.and_then(|forward| Some((forward.credentials(with_headers?)?, forward))) {
         Some((credentials, forward)) => {
             let identity = forward.identify(credentials).await?;
             if identity.is_anonymous() && !auth.anonymous { Err(AuthError::Missing.into()) } else { Ok(identity) }
@@ -50,12 +60,13 @@ async fn prove(request: &HttpRequest, query: &Query, door: &Door, auth: &Auth) -
     }
 }
 
-fn token(request: &HttpRequest, query: &Query, auth: &Auth) -> Option<String> {
+fn token(with_headers: Option<&HttpRequest>, query: &Query, auth: &Auth) -> Option<String> {
     let cookie = auth.jwt.as_ref().map(|jwt| jwt.cookie.as_str()).filter(|name| !name.is_empty());
-    bearer(request)
-        .or_else(|| cookie.and_then(|name| cookie_value(request, name)))
-        .or_else(|| subprotocol_token(request))
-        .or_else(|| query.first("token").map(str::to_owned))
+    let in_headers = |request| {
+        let in_cookie = || cookie.and_then(|name| cookie_value(request, name));
+        bearer(request).or_else(in_cookie).or_else(|| subprotocol_token(request))
+    };
+    with_headers.and_then(in_headers).or_else(|| query.first("token").map(str::to_owned))
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 §2.1).

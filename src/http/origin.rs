@@ -1,7 +1,7 @@
 //! Which pages may talk to the hub: the Origin check, and the CORS answers that follow from it (WHATWG Fetch §3.2).
 //!
 //! A WebSocket is open to every page unless the server looks at Origin, so all doors look, alike. A request without Origin is
-//! no page of another site.
+//! no page of another site, unless it is answered with a script: any page may load one, with its visitor's cookies.
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -11,23 +11,61 @@ use actix_web::{
 use super::{address, error::ApiError};
 use crate::{config::AllowedOrigin, protocol::ErrorCode};
 
-/// A page that may; its origin is echoed.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// A page that may.
 #[derive(Debug, Clone, Default)]
-pub struct Page(Option<HeaderValue>);
+pub struct Page {
+    /// It is echoed.
+    origin: Option<HeaderValue>,
+    /// Nothing tells which page loads this script: what a browser sends by itself is then no proof of anything.
+    pub is_unknown: bool,
+}
 
 /// Refuses a page that is not allowed.
 pub fn check(request: &HttpRequest, allowed: &[AllowedOrigin]) -> Result<Page, ApiError> {
-    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(Page(None)) };
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(Page::default()) };
     let text = origin.to_str().unwrap_or_default();
     // Node's WebSockets of 2012, which only Socket.IO 0.9 uses, leave the scheme out. No browser does.
     let spelled =
         (request.path().starts_with("/socket.io/1/") && !text.contains("://") && text != "null").then(|| format!("http://{text}"));
     let text = spelled.as_deref().unwrap_or(text);
     if is_allowed(text, address::host(request), allowed) {
-        Ok(Page(Some(origin.clone())))
+        Ok(Page { origin: Some(origin.clone()), is_unknown: false })
     } else {
-        Err(ApiError::new(ErrorCode::Forbidden, "pages of this origin may not connect: see http.allowed_origins"))
+        Err(not_allowed())
     }
+}
+
+/// As [`check`] for a request that is answered with a script (JSONP). A browser sends no Origin with it, but a Referer unless
+/// the page forbids it, and to secure addresses Sec-Fetch-Site.
+pub fn check_script(request: &HttpRequest, allowed: &[AllowedOrigin]) -> Result<Page, ApiError> {
+    let headers = request.headers();
+    if headers.contains_key(header::ORIGIN) {
+        return check(request, allowed);
+    }
+    let (page, host) = (Page::default(), address::host(request));
+    let referer = headers.get(header::REFERER).filter(|referer| !referer.is_empty());
+    let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+    let is_fine = match (referer, site) {
+        (Some(referer), _) => is_allowed(referer.to_str().map_or("", origin_of), host, allowed),
+        (None, Some(b"same-origin")) => ["https", "http"].iter().any(|scheme| is_allowed(&format!("{scheme}://{host}"), host, allowed)),
+        // Whoever types an address, browsers of before 2023 and clients that are none.
+        (None, Some(b"none") | None) => return Ok(Page { is_unknown: true, ..page }),
+        (None, Some(_)) => false,
+    };
+    if is_fine { Ok(page) } else { Err(not_allowed()) }
+}
+
+fn not_allowed() -> ApiError {
+    ApiError::new(ErrorCode::Forbidden, "pages of this origin may not connect: see http.allowed_origins")
+}
+
+/// Scheme, host and port of a page's address, as its Origin would have them; of anything else, nothing.
+fn origin_of(address: &str) -> &str {
+    let Some((scheme, rest)) = address.split_once("://") else { return "" };
+    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    &address[..scheme.len() + "://".len() + authority]
 }
 
 /// `null` is what sandboxed and local pages send, so it is nobody's and never allowed.
@@ -56,7 +94,7 @@ impl Page {
     /// Adds what lets the page's script read the answer. `*` is never said: it is refused with credentials.
     pub fn allow(&self, response: &mut HttpResponseBuilder) {
         response.insert_header((header::VARY, "Origin"));
-        if let Some(origin) = &self.0 {
+        if let Some(origin) = &self.origin {
             response.insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()));
             response.insert_header((header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"));
         }
@@ -65,7 +103,7 @@ impl Page {
     /// The same for a response that is already made.
     pub fn allow_in(&self, headers: &mut header::HeaderMap) {
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-        if let Some(origin) = &self.0 {
+        if let Some(origin) = &self.origin {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }

@@ -10,6 +10,7 @@ const require = createRequire(import.meta.url);
 const [hub, port, which] = process.argv.slice(2);
 const site = `http://127.0.0.1:${port}`;
 const NEW = "sioc4/dist/socket.io.js";
+const MIDDLE = "sioc2/dist/socket.io.js";
 const OLD = "sioc0/dist/socket.io.js";
 
 // Another port is another origin.
@@ -68,26 +69,63 @@ async function old(place, name, transport) {
 
 async function current(place, name, transports) {
   const tab = await open(place, `4.8 over ${transports.join(" and ")}, ${name}`, NEW);
+  await connect(tab, { transports, withCredentials: true });
+  await tab.waitForFunction((transport) => socket.io.engine.transport.name === transport, within, transports.at(-1));
+  await ready(tab);
+}
+
+async function scripted(place, name) {
+  const tab = await open(place, `2.5 over scripts, ${name}`, MIDDLE);
+  await connect(tab, { transports: ["polling"], forceJSONP: true });
+  await tab.waitForFunction(() => socket.io.engine.transport.script, within);
+  await ready(tab);
+}
+
+async function connect(tab, options) {
   await tab.evaluate(
-    (url, transports) => {
-      window.socket = io(url, { transports, withCredentials: true });
+    (url, options) => {
+      window.socket = io(url, options);
       socket.on("connect", () => socket.emit("subscribe", "default_room"));
       socket.on("joined", (room) => (window.hasJoined = room === "default_room"));
       socket.on("myevent", (...values) => window.report("myevent", JSON.stringify(values)));
     },
     hub,
-    transports,
+    options,
   );
-  await tab.waitForFunction((transport) => socket.io.engine.transport.name === transport, within, transports.at(-1));
-  await ready(tab);
+}
+
+/** A page that nobody allowed loads the scripts of both handshakes as its own. What it hears is told as an event too many. */
+async function stranger(policy) {
+  const tab = await (await browser.createBrowserContext()).newPage();
+  await tab.goto(site.replace("127.0.0.1", "localhost"));
+  const heard = await tab.evaluate(
+    async (hub, policy) => {
+      const heard = [];
+      window.___eio = [(text) => heard.push(text)];
+      window.io = { j: [(text) => heard.push(text)] };
+      for (const path of ["?EIO=3&transport=polling&j=0", "1/?jsonp=0"]) {
+        const script = Object.assign(document.createElement("script"), { src: `${hub}/socket.io/${path}`, referrerPolicy: policy });
+        await new Promise((resolve) => {
+          script.onload = script.onerror = resolve;
+          document.head.append(script);
+        });
+      }
+      return heard;
+    },
+    hub,
+    policy,
+  );
+  heard.forEach((text) => console.log(JSON.stringify([`a stranger's page with ${policy}`, "script", JSON.stringify(text)])));
 }
 
 const clients = (place, name) => [
   ...["websocket", "xhr-polling", "jsonp-polling"].map((transport) => old(place, name, transport)),
   ...[["websocket"], ["polling"], ["polling", "websocket"]].map((transports) => current(place, name, transports)),
+  scripted(place, name),
 ];
 const places = [
   [`${hub}/healthz`, "at home"],
   [site, "elsewhere"],
 ];
+await Promise.all(["unsafe-url", "no-referrer"].map(stranger));
 await Promise.all(places.flatMap(([place, name]) => [article(place, name), ...(which === "all" ? clients(place, name) : [])]));

@@ -56,8 +56,8 @@ fn check(sources: &str, clients: (&str, usize), expected: impl Fn(usize) -> Valu
 
 #[test]
 fn what_the_article_emits_reaches_socket_ios_pages() {
-    // The article's page, three transports of 0.9 and three ways of 4.8, each on two pages.
-    check("", ("all", 14), |n| json!([n, { "text": "é漢😀\u{2028}" }]));
+    // The article's page, three transports of 0.9, three ways of 4.8 and the scripts of 2.5, each on two pages.
+    check("", ("all", 16), |n| json!([n, { "text": "é漢😀\u{2028}" }]));
 }
 
 #[test]

@@ -133,7 +133,8 @@ fn the_application_says_who_a_client_is() {
     }
     let before = application.asked();
     assert_eq!(hub.get("/sse", &[]).status, 200);
-    assert_eq!(application.asked(), before, "who brings nothing is not asked about");
+    assert_eq!(hub.get("/socket.io/?EIO=3&transport=polling&j=0", &[("Cookie", "session=not-asked-about-yet")]).status, 200);
+    assert_eq!(application.asked(), before, "who brings nothing is not asked about, nor a script that nobody knows the page of");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     socketio::{Client, Kind},
-    support::{Answer, Hub},
+    support::{Answer, Hub, WITH_TOKENS, token_of},
 };
 
 const SAME: &str = "same-origin";
@@ -137,5 +137,77 @@ fn a_request_without_origin_is_no_page_of_another_site() {
     assert_eq!(hub.get("/api/rooms", &[]).status, 200);
     for kind in Kind::ALL {
         assert!(Client::connect(&hub, kind, None).is_some(), "{kind:?}");
+    }
+}
+
+/// Whom a script is taken for that a page loads with its visitor's cookies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    ForTheVisitor,
+    ForNobody,
+    /// It is refused.
+    Not,
+}
+
+use Taken::{ForNobody, ForTheVisitor, Not};
+
+/// What a browser says of the page that loads a script, where it says anything.
+#[rustfmt::skip]
+const SCRIPTS: [(&[(&str, &str)], Taken); 24] = [
+    (&[], ForNobody),
+    (&[("Referer", "")], ForNobody),
+    (&[("Sec-Fetch-Site", "none")], ForNobody),
+    (&[("Referer", "http://hub.example.org/page?a=b")], ForTheVisitor),
+    (&[("Referer", "https://app.example.org/")], ForTheVisitor),
+    (&[("Referer", "https://app.example.org")], ForTheVisitor),
+    (&[("Referer", "https://app.example.org?q")], ForTheVisitor),
+    (&[("Sec-Fetch-Site", "same-origin")], ForTheVisitor),
+    (&[("Sec-Fetch-Site", "same-site"), ("Referer", "https://app.example.org/a")], ForTheVisitor),
+    (&[("Sec-Fetch-Site", "cross-site"), ("Referer", "https://app.example.org/")], ForTheVisitor),
+    (&[("Origin", "https://app.example.org")], ForTheVisitor),
+    (&[("Referer", "https://evil.test/")], Not),
+    (&[("Referer", "http://app.example.org/")], Not),
+    (&[("Referer", "https://app.example.org.evil.test/")], Not),
+    (&[("Referer", "https://app.example.org@evil.test/")], Not),
+    (&[("Referer", "https://app.example.org:8443/")], Not),
+    (&[("Referer", "https://evil.test/https://app.example.org/")], Not),
+    (&[("Referer", "about:blank")], Not),
+    (&[("Referer", "null")], Not),
+    (&[("Sec-Fetch-Site", "same-site")], Not),
+    (&[("Sec-Fetch-Site", "cross-site")], Not),
+    (&[("Sec-Fetch-Site", "cross-site"), ("Referer", "https://evil.test/")], Not),
+    (&[("Sec-Fetch-Site", "same-origin"), ("Referer", "https://evil.test/")], Not),
+    (&[("Origin", "https://evil.test"), ("Referer", "https://app.example.org/")], Not),
+];
+
+/// Any page may load a script of the hub's with its visitor's cookies, and no Origin tells which.
+#[test]
+fn a_script_is_its_visitors_on_an_allowed_page_alone() {
+    let hub = Hub::start(&format!(
+        "[http]\nallowed_origins = ['{SAME}', '{APP}']\n[[room]]\nmatch = '*'\njoin = 'user'\n[auth]\nanonymous = false\n{WITH_TOKENS}"
+    ));
+    let (cookie, query) = (format!("callboard_token={}", token_of("alice")), format!("&token={}", token_of("alice")));
+    for (told, taken) in SCRIPTS {
+        let headers = [told, &[("Host", "hub.example.org"), ("Cookie", &cookie)]].concat();
+        let opened = hub.get("/socket.io/?EIO=3&transport=polling&j=0", &headers);
+        let [legacy, with_token] = ["", &query].map(|query| hub.get(&format!("/socket.io/1/?jsonp=0{query}"), &headers));
+        if taken == Not {
+            assert_eq!([opened.status, legacy.status, with_token.status], [403; 3], "{told:?}");
+            continue;
+        }
+        let opened = opened.text();
+        let sid = opened.split(r#"\"sid\":\""#).nth(1).and_then(|rest| rest.split('\\').next()).unwrap_or_else(|| panic!("{opened}"));
+        let poll = format!("/socket.io/?EIO=3&transport=polling&j=1&sid={sid}");
+        let answer = if taken == ForTheVisitor { r#"___eio[1]("2:40");"# } else { "unauthorized" };
+        let said = hub.get(&poll, &headers).text();
+        assert!(said.contains(answer), "{told:?}: {said}");
+        let said = legacy.text();
+        assert_eq!(said.starts_with("io.j[0](new Error("), taken == ForNobody, "{told:?}: {said}");
+        assert!(with_token.text().starts_with(r#"io.j[0](""#), "{told:?}: the page shows a token by itself");
+    }
+    // A session's id that leaked is of no use either.
+    let foreign = [("Host", "hub.example.org"), ("Referer", "https://evil.test/")];
+    for path in ["/socket.io/?EIO=3&transport=polling&j=0&sid=any", "/socket.io/1/jsonp-polling/any?i=0"] {
+        assert_eq!(hub.get(path, &foreign).status, 403, "{path}");
     }
 }

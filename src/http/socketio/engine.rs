@@ -33,6 +33,9 @@ use crate::{
     },
 };
 
+/// The parameter of a client that is answered with a script: the index of its callback.
+const CALLBACK: &str = "j";
+
 /// A request of Engine.IO that passed the first looks.
 pub struct Asked {
     pub request: HttpRequest,
@@ -63,8 +66,9 @@ impl From<ApiError> for Failed {
 }
 
 pub async fn answer(request: HttpRequest, payload: Payload, door: Data<Door>, manner: Manner) -> HttpResponse {
-    let is_upgrade = request.headers().contains_key(header::UPGRADE);
-    let page = match origin::check(&request, &door.config().http.allowed_origins) {
+    let (is_upgrade, query) = (request.headers().contains_key(header::UPGRADE), Query::of(&request));
+    let check = if query.first(CALLBACK).is_some() { origin::check_script } else { origin::check };
+    let page = match check(&request, &door.config().http.allowed_origins) {
         Ok(page) => page,
         Err(error) => {
             door.note_refusal(WireName::SocketIo, &error);
@@ -74,7 +78,7 @@ pub async fn answer(request: HttpRequest, payload: Payload, door: Data<Door>, ma
     if *request.method() == Method::OPTIONS {
         return page.preflight(&request, "GET, POST, OPTIONS");
     }
-    match dispatch(request, payload, door, manner, page.clone()).await {
+    match dispatch((request, query), payload, door, manner, page.clone()).await {
         Ok(response) => response,
         Err(Failed::Engine(refusal)) => refused(&page, refusal, is_upgrade),
         Err(Failed::Hub(error)) => {
@@ -86,9 +90,14 @@ pub async fn answer(request: HttpRequest, payload: Payload, door: Data<Door>, ma
     }
 }
 
-async fn dispatch(request: HttpRequest, payload: Payload, door: Data<Door>, manner: Manner, page: Page) -> Result<HttpResponse, Failed> {
+async fn dispatch(
+    (request, query): (HttpRequest, Query),
+    payload: Payload,
+    door: Data<Door>,
+    manner: Manner,
+    page: Page,
+) -> Result<HttpResponse, Failed> {
     let is_upgrade = request.headers().contains_key(header::UPGRADE);
-    let query = Query::of(&request);
     let is_web_socket = match query.first("transport") {
         Some("websocket") => true,
         Some("polling") => false,
@@ -140,7 +149,7 @@ fn refused(page: &Page, refusal: Refusal, is_upgrade: bool) -> HttpResponse {
 #[expect(clippy::disallowed_methods, reason = "once per connection")]
 async fn open_polling(asked: &Asked, door: &Door) -> Result<HttpResponse, Failed> {
     let revision = Revision::of(asked.version);
-    let (identity, mut parts) = admit(&asked.request, &asked.query, door).await?;
+    let (identity, mut parts) = admit(&asked.request, &asked.query, &asked.page, door).await?;
     let place = door.sessions.reserve().map_err(no_randomness)?;
     let sid = place.id().to_owned();
     parts.place = Some(place);
@@ -165,7 +174,7 @@ async fn open_polling(asked: &Asked, door: &Door) -> Result<HttpResponse, Failed
 
 async fn open_web_socket(asked: &Asked, payload: Payload, door: &Door) -> Result<HttpResponse, Failed> {
     let mut handshake = handshake(&asked.request).map_err(Failed::Handshake)?;
-    let (identity, parts) = admit(&asked.request, &asked.query, door).await?;
+    let (identity, parts) = admit(&asked.request, &asked.query, &asked.page, door).await?;
     let place = door.sessions.reserve().map_err(no_randomness)?;
     let wire = new_wire(door, Revision::of(asked.version), Carrier::WebSocket, asked.manner);
     let started = door.start_with(&asked.request, wire, identity, Some(Box::new(parts)))?;
@@ -196,7 +205,7 @@ pub fn no_randomness(error: getrandom::Error) -> ApiError {
 
 /// What this client's poll can take.
 pub fn form_of(asked: &Asked) -> Form {
-    let callback = asked.query.first("j").and_then(|index| index.parse().ok());
+    let callback = asked.query.first(CALLBACK).and_then(|index| index.parse().ok());
     match (callback, asked.version) {
         (Some(index), _) => Form::Jsonp(index),
         (None, Version::V3) if asked.query.first("b64").is_none() => Form::Octets,

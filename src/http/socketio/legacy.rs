@@ -35,6 +35,9 @@ use crate::{
 };
 
 const TEXT: &str = "text/plain; charset=UTF-8";
+/// The parameters of clients that are answered with a script: the index of their callback.
+const HANDSHAKE_CALLBACK: &str = "jsonp";
+const POLL_CALLBACK: &str = "i";
 /// A poll that has nothing to say ends after so long, as the reference server has it.
 const POLL_TURN: Duration = Duration::from_secs(20);
 
@@ -43,8 +46,8 @@ pub async fn handshake(request: HttpRequest, door: Data<Door>) -> HttpResponse {
         Ok(looked) => looked,
         Err(response) => return *response,
     };
-    let callback = index(&query, "jsonp");
-    match open_session(&request, &query, &door).await.inspect_err(|error| door.note_refusal(WireName::SocketIo, error)) {
+    let callback = index(&query, HANDSHAKE_CALLBACK);
+    match open_session(&request, &query, &page, &door).await.inspect_err(|error| door.note_refusal(WireName::SocketIo, error)) {
         Ok(body) => said(&page, callback, body),
         // A script can't read a status.
         Err(error) => match callback {
@@ -56,13 +59,16 @@ pub async fn handshake(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 
 /// The origin's check and the preflight, which come before all else.
 fn look(request: &HttpRequest, door: &Door) -> Result<(Query, Page), Box<HttpResponse>> {
-    let page = origin::check(request, &door.config().http.allowed_origins)
+    let query = Query::of(request);
+    let is_script = [HANDSHAKE_CALLBACK, POLL_CALLBACK].into_iter().any(|name| query.first(name).is_some());
+    let check = if is_script { origin::check_script } else { origin::check };
+    let page = check(request, &door.config().http.allowed_origins)
         .inspect_err(|error| door.note_refusal(WireName::SocketIo, error))
         .map_err(|error| Box::new(error.error_response()))?;
     if *request.method() == Method::OPTIONS {
         return Err(Box::new(page.preflight(request, "GET, POST, OPTIONS")));
     }
-    Ok((Query::of(request), page))
+    Ok((query, page))
 }
 
 fn failed(page: &Page, error: ApiError) -> HttpResponse {
@@ -78,8 +84,8 @@ fn index(query: &Query, name: &str) -> Option<u32> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "once per connection")]
-async fn open_session(request: &HttpRequest, query: &Query, door: &Door) -> Result<String, ApiError> {
-    let (identity, mut parts) = admit(request, query, door).await?;
+async fn open_session(request: &HttpRequest, query: &Query, page: &Page, door: &Door) -> Result<String, ApiError> {
+    let (identity, mut parts) = admit(request, query, page, door).await?;
     if let Some(refusal) = parts.refusal {
         return Err(refusal.into());
     }
@@ -120,7 +126,7 @@ pub async fn transport(request: HttpRequest, payload: Payload, path: Path<(Strin
         }
         return readable(&page, TEXT, "");
     }
-    let callback = index(&query, "i").filter(|_| transport == "jsonp-polling");
+    let callback = index(&query, POLL_CALLBACK).filter(|_| transport == "jsonp-polling");
     match (&*transport, session) {
         ("websocket", session) => take_web_socket(&request, payload, session),
         ("xhr-polling" | "jsonp-polling", None) => said(&page, callback, socketio_legacy::RECONNECT.to_owned()),

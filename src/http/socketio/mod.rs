@@ -14,7 +14,13 @@ use actix_web::{
     web::{self, Data, Payload, ServiceConfig},
 };
 
-use super::{door::Door, error::ApiError, identity::identify, origin::Page, query::Query};
+use super::{
+    door::Door,
+    error::ApiError,
+    identity::{identify, identify_by_query},
+    origin::Page,
+    query::Query,
+};
 use crate::{
     actors::{messages::Refusal, session::SessionParts},
     auth::Identity,
@@ -83,8 +89,12 @@ fn new_wire(door: &Door, revision: Revision, carrier: Carrier, manner: Manner) -
 
 /// Who the handshake proves. Nobody yet is no refusal of the handshake: protocol 5 brings its token with the namespace, and
 /// all protocols can tell a page why its namespace is refused. Only what is no matter of identity ends here.
-async fn admit(request: &HttpRequest, query: &Query, door: &Door) -> Result<(Arc<Identity>, SessionParts), ApiError> {
-    match identify(request, query, door).await {
+async fn admit(request: &HttpRequest, query: &Query, page: &Page, door: &Door) -> Result<(Arc<Identity>, SessionParts), ApiError> {
+    let identified = match page.is_unknown {
+        true => identify_by_query(request, query, door).await,
+        false => identify(request, query, door).await,
+    };
+    match identified {
         Ok(identity) => Ok((identity, SessionParts::default())),
         Err(ApiError { code: code @ (ErrorCode::Unauthorized | ErrorCode::Forbidden), message }) => {
             let refusal = Some(Refusal::new(code, message));
