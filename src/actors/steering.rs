@@ -46,7 +46,7 @@ impl Handler<Steer> for RoomRegistry {
                 }
             }
             Control::Disconnect { sid, namespace } => {
-                if let (Some(connection), Ok(namespace)) = (connection_of(&sid), Namespace::parse(&namespace)) {
+                if let Some(connection) = connection_of(&sid) {
                     self.dismiss(connection, namespace);
                 }
             }

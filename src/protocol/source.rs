@@ -9,7 +9,6 @@ use super::{
     dialect::{Address, DataShape, DecodeError, Delivery, Dialect, Emit, Options},
     names::RoomName,
     publication::Target,
-    socketio::Namespace,
     template::{Match, Template, TemplateError},
 };
 
@@ -193,8 +192,7 @@ fn resolve(delivery: Delivery, target: Option<&Target>) -> Option<Delivery<Targe
     let to = match to {
         Address::Channel => target?.clone(),
         Address::Room(room) => Target::Room(room),
-        // A longer one than clients may have has nobody in it.
-        Address::Namespace(namespace) => Target::Namespace(Namespace::parse(&namespace).ok()?),
+        Address::Namespace(namespace) => Target::Namespace(namespace),
     };
     Some(Delivery::Emit(Emit { to, event, except, except_rooms, duplicate_key }))
 }

@@ -20,6 +20,7 @@ use thiserror::Error;
 use super::{
     event::Event,
     names::{EventName, NameError, RoomName},
+    socketio::{Namespace, NamespaceError},
 };
 
 mod action_cable;
@@ -201,7 +202,7 @@ pub enum Address {
     Channel,
     Room(RoomName),
     /// Everyone on Socket.IO in this namespace, `/` included.
-    Namespace(Box<str>),
+    Namespace(Namespace),
 }
 
 /// What a python-socketio publisher wants done to clients. Nothing of it is made unless the source has `control = true`.
@@ -209,7 +210,7 @@ pub enum Address {
 pub enum Control {
     EnterRoom { sid: Box<str>, room: RoomName },
     LeaveRoom { sid: Box<str>, room: RoomName },
-    Disconnect { sid: Box<str>, namespace: Box<str> },
+    Disconnect { sid: Box<str>, namespace: Namespace },
     CloseRoom { room: RoomName },
 }
 
@@ -234,6 +235,8 @@ pub enum DecodeError {
     WrongShape { expected: &'static str },
     #[error("{what} name {source}")]
     NameInvalid { what: &'static str, source: NameError },
+    #[error(transparent)]
+    NamespaceInvalid(#[from] NamespaceError),
 }
 
 impl DecodeError {
@@ -252,7 +255,7 @@ impl DecodeError {
             Self::NotJson { .. } => "not_json",
             Self::NotMessagePack => "not_message_pack",
             Self::WrongShape { .. } => "wrong_shape",
-            Self::NameInvalid { .. } => "name_invalid",
+            Self::NameInvalid { .. } | Self::NamespaceInvalid(_) => "name_invalid",
         }
     }
 }

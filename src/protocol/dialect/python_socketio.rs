@@ -12,9 +12,10 @@ use super::{
     super::{
         event::{Argument, Event},
         json,
+        socketio::Namespace,
     },
     Control, DataShape, DecodeError, Delivery, Options, event_name,
-    namespace::{Namespace, deliveries},
+    namespace::{self, deliveries, emit_to_all, emit_to_rooms, room_of},
     payload,
 };
 
@@ -79,16 +80,16 @@ pub(super) fn decode(options: Options, bytes: &[u8]) -> Result<Vec<Delivery>, De
 }
 
 impl Message<'_> {
-    fn namespace(&self) -> Result<Namespace<'_>, DecodeError> {
-        Namespace::parse(self.namespace.as_deref().unwrap_or("/"), SHAPE)
+    fn namespace(&self) -> Result<Namespace, DecodeError> {
+        namespace::parse(self.namespace.as_deref())
     }
 
     fn emit(&self, shape: DataShape) -> Result<Vec<Delivery>, DecodeError> {
         let namespace = self.namespace()?;
         let event = self.read_event(shape)?;
         let emits = match &self.room {
-            None => vec![namespace.emit_to_all(event)],
-            Some(rooms) => namespace.emit_to_rooms(&rooms.names(), event)?,
+            None => vec![emit_to_all(namespace, event)],
+            Some(rooms) => emit_to_rooms(&namespace, &rooms.names(), event)?,
         };
         let except = self.skip_sid.iter().flat_map(OneOrMany::names).map(|sid| Box::from(&*sid)).collect();
         Ok(deliveries(emits, except, Arc::default()))
@@ -119,14 +120,14 @@ impl Message<'_> {
     fn control(self) -> Result<Control, DecodeError> {
         let namespace = self.namespace()?;
         let room = || match &self.room {
-            Some(OneOrMany::One(name)) => namespace.room(&name.text()),
+            Some(OneOrMany::One(name)) => room_of(&namespace, &name.text()),
             _ => Err(WRONG_SHAPE),
         };
         let sid = || self.sid.clone().ok_or(WRONG_SHAPE);
         Ok(match &*self.method {
             "enter_room" => Control::EnterRoom { sid: sid()?, room: room()? },
             "leave_room" => Control::LeaveRoom { sid: sid()?, room: room()? },
-            "disconnect" => Control::Disconnect { sid: sid()?, namespace: namespace.name() },
+            "disconnect" => Control::Disconnect { sid: sid()?, namespace },
             "close_room" => Control::CloseRoom { room: room()? },
             _ => return Err(WRONG_SHAPE),
         })

@@ -10,7 +10,7 @@ use rmpv::ValueRef;
 use super::{
     super::event::Event,
     DecodeError, Delivery, event_name, msgpack,
-    namespace::{Namespace, deliveries},
+    namespace::{self, deliveries, emit_to_all, emit_to_rooms},
     payload,
 };
 
@@ -25,22 +25,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Delivery>, DecodeError> {
     if !field(packet, "type")?.and_then(ValueRef::as_u64).is_some_and(|number| EVENT_TYPES.contains(&number)) {
         return Err(WRONG_SHAPE);
     }
-    let namespace = match field(packet, "nsp")? {
-        None => Namespace::parse("/", SHAPE)?,
-        Some(name) => Namespace::parse(msgpack::text(name).ok_or(WRONG_SHAPE)?, SHAPE)?,
-    };
+    let name = field(packet, "nsp")?.map(|name| msgpack::text(name).ok_or(WRONG_SHAPE)).transpose()?;
+    let namespace = namespace::parse(name)?;
     let event = read_event(field(packet, "data")?.ok_or(WRONG_SHAPE)?)?;
     // No list of rooms is not the same as an empty one, which means everyone: the safe reading is to drop it.
     let rooms = names(field(options, "rooms")?.ok_or(WRONG_SHAPE)?)?;
-    let emits = match &rooms[..] {
-        [] => vec![namespace.emit_to_all(event)],
-        rooms => namespace.emit_to_rooms(rooms, event)?,
-    };
     // In Socket.IO a session is also a room of that name, so each of these may be either. What can't be a room's name here
     // has no members to leave out.
     let excepted = field(options, "except")?.map_or(Ok(Vec::new()), names)?;
     let except = excepted.iter().map(|name| Box::from(&**name)).collect();
-    let except_rooms = excepted.iter().filter_map(|name| namespace.room(name).ok()).collect();
+    let except_rooms = excepted.iter().filter_map(|name| namespace.hub_room(name).ok()).collect();
+    let emits = match &rooms[..] {
+        [] => vec![emit_to_all(namespace, event)],
+        rooms => emit_to_rooms(&namespace, rooms, event)?,
+    };
     Ok(deliveries(emits, except, except_rooms))
 }
 
