@@ -12,7 +12,8 @@ use thiserror::Error;
 use super::{
     engineio::Carrier,
     event::Argument,
-    socketio::decode::{is_too_deep, parse_arguments},
+    json::{self, TooDeep},
+    socketio::{MAX_DEPTH, decode::parse_arguments},
     utf16, websocket,
 };
 
@@ -71,6 +72,8 @@ pub enum PacketError {
     Form,
     #[error("event or json is invalid: {0}")]
     Json(String),
+    #[error("packet's JSON {0}")]
+    TooDeep(#[from] TooDeep),
     #[error("payload announces a length that is no number, or not the packet's")]
     Length,
 }
@@ -114,16 +117,12 @@ fn parse_receipt(id: &str) -> Result<Receipt, PacketError> {
 }
 
 fn parse_json(data: &str) -> Result<Box<RawValue>, PacketError> {
-    if is_too_deep(data) {
-        return Err(PacketError::Json("nested too deep".into()));
-    }
+    json::check_depth(data.as_bytes(), MAX_DEPTH)?;
     serde_json::from_str(data).map_err(|error| PacketError::Json(error.to_string()))
 }
 
 fn parse_event(data: &str) -> Result<Content<'_>, PacketError> {
-    if is_too_deep(data) {
-        return Err(PacketError::Json("nested too deep".into()));
-    }
+    json::check_depth(data.as_bytes(), MAX_DEPTH)?;
     let named: Named<'_> = serde_json::from_str(data).map_err(|error| PacketError::Json(error.to_string()))?;
     let arguments = match named.args.map(RawValue::get) {
         None => SmallVec::new(),

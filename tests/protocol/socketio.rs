@@ -6,6 +6,7 @@ use bytes::Bytes;
 use callboard::protocol::{
     Argument, Encoding, Event, EventName, Publication, RoomName, Target, UserName,
     engineio::{Carrier, Version, polling},
+    json::TooDeep,
     socketio::{MAX_ARGUMENTS, MAX_DEPTH, Packet, PacketError, Revision, Spelling, decode::Auth},
     websocket,
 };
@@ -131,7 +132,7 @@ fn arguments_and_nesting_have_a_bound() {
     assert!(matches!(Packet::from_text(Revision::V5, &arguments(MAX_ARGUMENTS)), Err(PacketError::Payload(_))));
     let nested = |depth: usize| format!(r#"2["[[[",{}{}]"#, "[".repeat(depth), "]".repeat(depth));
     assert!(Packet::from_text(Revision::V5, &nested(MAX_DEPTH - 1)).is_ok());
-    assert_eq!(Packet::from_text(Revision::V5, &nested(MAX_DEPTH)).unwrap_err(), PacketError::TooDeep);
+    assert_eq!(Packet::from_text(Revision::V5, &nested(MAX_DEPTH)).unwrap_err(), PacketError::TooDeep(TooDeep { limit: MAX_DEPTH }));
 }
 
 fn room_event(room: &str, name: &str, arguments: &[serde_json::Value]) -> Publication {

@@ -10,7 +10,10 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::{MAX_ARGUMENTS, MAX_ATTACHMENTS, MAX_DEPTH, Revision, is_reserved};
-use crate::protocol::event::Argument;
+use crate::protocol::{
+    event::Argument,
+    json::{self, TooDeep},
+};
 
 /// A text packet, borrowed from the frame it came in.
 #[derive(Debug)]
@@ -69,8 +72,8 @@ pub enum PacketError {
     AckId,
     #[error("payload is not what its packet holds: {0}")]
     Payload(String),
-    #[error("payload is nested deeper than {MAX_DEPTH}")]
-    TooDeep,
+    #[error("payload {0}")]
+    TooDeep(#[from] TooDeep),
     #[error("event name {0:?} is reserved")]
     Reserved(Box<str>),
 }
@@ -85,9 +88,7 @@ impl<'a> Packet<'a> {
         };
         let (namespace, query, rest) = split_namespace(revision, rest);
         let (ack, payload) = split_ack(rest)?;
-        if is_too_deep(payload) {
-            return Err(PacketError::TooDeep);
-        }
+        json::check_depth(payload.as_bytes(), MAX_DEPTH)?;
         match kind {
             Some('0') => Ok(Self::Connect { namespace, query, auth: parse_auth(payload)? }),
             Some('1') if payload.is_empty() => Ok(Self::Disconnect { namespace }),
@@ -269,24 +270,4 @@ impl<'de> Visitor<'de> for ArrayOnly {
         while elements.next_element::<serde::de::IgnoredAny>()?.is_some() {}
         Ok(())
     }
-}
-
-/// True where arrays and objects nest deeper than [`MAX_DEPTH`]. Of text that is no JSON it says nothing of use.
-pub(in crate::protocol) fn is_too_deep(json: &str) -> bool {
-    let (mut depth, mut is_string, mut is_escaped) = (0usize, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_string => is_escaped = true,
-            b'"' => is_string = !is_string,
-            _ if is_string => {}
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return true;
-        }
-    }
-    false
 }
