@@ -60,6 +60,15 @@ enum Entry {
     Answered { verdict: Verdict, until: Instant },
 }
 
+/// What a look among the answers found.
+enum Known {
+    Answered(Verdict),
+    /// Somebody asks already.
+    Asked(watch::Receiver<Option<Verdict>>),
+    /// Whoever looked is to ask, and to say here what it heard.
+    Nothing(watch::Sender<Option<Verdict>>),
+}
+
 struct Answers {
     entries: HashMap<Digest, Entry>,
     /// At so many, those that no longer hold are taken out.
@@ -121,12 +130,11 @@ impl ForwardAuth {
     async fn ask(self: &Arc<Self>, credentials: Credentials) -> Verdict {
         // Signing with a symmetric key does not fail; if it did, nobody would be admitted.
         let Some(digest) = self.digest(&credentials) else { return Verdict::Unavailable };
-        let mut waiting = match self.answer_or_wait(&digest) {
-            Ok(verdict) => return verdict,
-            Err(Some(waiting)) => waiting,
-            Err(None) => {
-                let (sender, waiting) = watch::channel(None);
-                self.lock().entries.insert(digest.clone(), Entry::Asking(waiting.clone()));
+        let mut waiting = match self.look_up(&digest) {
+            Known::Answered(verdict) => return verdict,
+            Known::Asked(waiting) => waiting,
+            Known::Nothing(sender) => {
+                let waiting = sender.subscribe();
                 let this = Arc::clone(self);
                 actix_web::rt::spawn(async move {
                     let verdict = this.question(&credentials).await;
@@ -152,13 +160,19 @@ impl ForwardAuth {
         Verdict::Granted(Arc::new(Identity { recheck: Some(recheck), ..identity }))
     }
 
-    /// What is known, else what to wait for, else nothing.
-    fn answer_or_wait(&self, digest: &Digest) -> Result<Verdict, Option<watch::Receiver<Option<Verdict>>>> {
-        match self.lock().entries.get(digest) {
-            Some(Entry::Answered { verdict, until }) if *until > Instant::now() => Ok(verdict.clone()),
+    /// What is known; where that is nothing, whoever looks has the question noted as its own. All under one lock: other workers
+    /// look at the same time.
+    fn look_up(&self, digest: &Digest) -> Known {
+        let mut answers = self.lock();
+        match answers.entries.get(digest) {
+            Some(Entry::Answered { verdict, until }) if *until > Instant::now() => Known::Answered(verdict.clone()),
             // Its task may have died with its thread.
-            Some(Entry::Asking(waiting)) if waiting.has_changed().is_ok() => Err(Some(waiting.clone())),
-            _ => Err(None),
+            Some(Entry::Asking(waiting)) if waiting.has_changed().is_ok() => Known::Asked(waiting.clone()),
+            _ => {
+                let (sender, waiting) = watch::channel(None);
+                answers.entries.insert(digest.clone(), Entry::Asking(waiting));
+                Known::Nothing(sender)
+            }
         }
     }
 
@@ -221,4 +235,45 @@ async fn stands(forward: Weak<ForwardAuth>, credentials: Credentials) -> Standin
 fn spread(span: Duration) -> Duration {
     let share = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
     span.mul_f64(0.5 + share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn forward() -> ForwardAuth {
+        let text = "[auth.forward]\nurl = 'http://127.0.0.1:9/'";
+        let config = Config::read(Some((Path::new("config.toml"), text)), std::iter::empty()).expect("a configuration");
+        ForwardAuth::new(&config.auth.forward.expect("it is set")).expect("randomness")
+    }
+
+    #[test]
+    fn the_first_who_looks_asks_and_no_other_before_the_answer() {
+        let (forward, digest) = (forward(), Digest::from("a session"));
+        let Known::Nothing(question) = forward.look_up(&digest) else { panic!("nothing is known yet") };
+        assert!(matches!(forward.look_up(&digest), Known::Asked(_)), "before whoever asks has done anything more");
+        drop(question);
+        assert!(matches!(forward.look_up(&digest), Known::Nothing(_)), "a question that died is asked again");
+    }
+
+    #[test]
+    fn workers_that_look_at_once_ask_one_question() {
+        let forward = forward();
+        for round in 0..200 {
+            let (digest, start) = (round.to_string(), std::sync::Barrier::new(4));
+            let look = || {
+                start.wait();
+                forward.look_up(&digest)
+            };
+            let found: Vec<Known> = std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
+                workers.into_iter().map(|worker| worker.join().expect("a look")).collect()
+            });
+            let questions = found.iter().filter(|known| matches!(known, Known::Nothing(_))).count();
+            assert_eq!(questions, 1, "in round {round}");
+        }
+    }
 }
