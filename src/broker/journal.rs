@@ -23,6 +23,8 @@ pub struct Journal {
     in_flight: usize,
     /// Where the batch on its way ends.
     writing: Option<Position>,
+    /// It was asked for more while that was on its way.
+    is_asked: bool,
     /// The record that was last written to.
     birth: Birth,
 }
@@ -40,7 +42,7 @@ struct Run {
 
 impl Journal {
     pub fn new(limits: History) -> Self {
-        Self { limits, runs: VecDeque::new(), in_flight: 0, writing: None, birth: Birth::default() }
+        Self { limits, runs: VecDeque::new(), in_flight: 0, writing: None, is_asked: false, birth: Birth::default() }
     }
 
     /// A new run begins here; what went before ended at `ended`.
@@ -103,10 +105,17 @@ impl Journal {
         self.runs.iter().all(|run| run.entries.is_empty())
     }
 
+    /// Whether there is more to write, or to report to a node that asked while a batch was on its way: what that batch says of how
+    /// far the room is written may be less than was asked for.
+    pub fn has_more(&self) -> bool {
+        self.is_asked || !self.is_empty()
+    }
+
     /// The next thing to write, or to report where nothing waits; `None` while an answer is due. `here`: the room's position,
     /// while it is numbered.
     pub fn next(&mut self, room: &RoomName, here: Option<Position>) -> Option<Batch> {
-        if self.writing.is_some() {
+        self.is_asked = self.writing.is_some();
+        if self.is_asked {
             return None;
         }
         let run = self.runs.front()?;
@@ -184,6 +193,21 @@ mod tests {
         journal.conclude(Some(&Written::default()));
         assert!(journal.is_empty());
         assert_eq!(counts(&journal.next(&room(), Some(at(5))).unwrap()), [0; 0], "a report");
+    }
+
+    /// Another node began with a marker that names the room, and nothing may come after it: its question must not get lost.
+    #[test]
+    fn a_report_that_is_asked_for_while_a_batch_is_on_its_way_follows_it() {
+        let mut journal = Journal::new(LIMITS);
+        journal.begin(at(0), at(0));
+        journal.push(entry(1));
+        assert_eq!(journal.next(&room(), Some(at(1))).unwrap().until, at(1));
+        assert!(journal.next(&room(), Some(at(2))).is_none(), "one at a time");
+        journal.conclude(Some(&Written::default()));
+        assert!(journal.is_empty() && journal.has_more());
+        assert_eq!(journal.next(&room(), Some(at(2))).unwrap().until, at(2));
+        journal.conclude(Some(&Written::default()));
+        assert!(!journal.has_more());
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl RedisBridge {
         let Some(recording) = self.routes.get_mut(target).and_then(|route| route.recording.as_mut()) else { return };
         let Some(journal) = &mut recording.journal else { return };
         journal.conclude(written.as_ref().ok());
-        if journal.is_empty() {
+        if !journal.has_more() {
             return;
         }
         if written.is_ok() {
