@@ -1,6 +1,6 @@
 //! What nodes say to each other: two bridges on one real Redis, and the embedded broker, which says it back.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use callboard::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use super::support::Redis;
+use super::support::{PATIENCE, Redis};
 
 const PREFIX: &str = "callboard";
 const KEY: ResumeKey = ResumeKey::new([1; 16]);
@@ -131,7 +131,7 @@ impl Node {
     }
 
     async fn hear(&mut self) -> Heard {
-        timeout(Duration::from_secs(20), self.heard.recv()).await.expect("it comes in time").expect("a bridge")
+        timeout(PATIENCE, self.heard.recv()).await.expect("it comes in time").expect("a bridge")
     }
 
     async fn tell(&self, channel: NodeChannel, payload: &'static str) -> Result<(), BrokerError> {
@@ -166,7 +166,7 @@ async fn a_node_that_lost_redis_says_so_and_hears_again_when_it_is_back() {
     let mut node = Node::on_redis(&redis, "a");
     assert_eq!(node.hear().await, Heard::Up);
     redis.kill();
-    let refused = timeout(Duration::from_secs(20), async {
+    let refused = timeout(PATIENCE, async {
         while node.tell(NodeChannel::Presence, "lost").await.is_ok() {
             tokio::task::yield_now().await;
         }

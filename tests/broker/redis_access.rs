@@ -9,7 +9,7 @@ use callboard::{
 };
 use futures_util::future;
 
-use crate::support::{Bus, Fixture, Listener, Redis, Setup, event, eventually, logged, room, user};
+use crate::support::{Bus, Fixture, Listener, Redis, Setup, event, eventually, free_port, logged, room, user};
 
 const MANUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/redis.md");
 
@@ -204,7 +204,7 @@ async fn a_certificate_of_ones_own_is_trusted_when_named_and_only_then() {
     let signed = ["-CA", &authority, "-CAkey", &authority_key, "-subj", "/CN=redis"];
     let names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
     make(&key, &certificate, &[&signed[..], &names].concat());
-    let tls_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tls_port = free_port();
     redis.add_options(&["--tls-port", &tls_port.to_string(), "--tls-cert-file", &certificate, "--tls-key-file", &key]);
     redis.restart().await;
 

@@ -16,7 +16,10 @@ use rustls::{
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest};
 
-use super::support::{Hub, PATIENCE, eventually};
+use super::{
+    process::free_port,
+    support::{Hub, PATIENCE, eventually},
+};
 
 const CA: &[u8] = include_bytes!("tls/ca.pem");
 
@@ -204,7 +207,7 @@ fn a_certificate_is_replaced_while_streams_go_on() {
 
 #[test]
 fn the_generator_of_load_finds_no_fault_over_tls() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+    let port = free_port();
     let hub = Hub::start_with(&config(""), &[("CALLBOARD_BROKER__RESP", &format!("127.0.0.1:{port}"))]);
     let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/security/tls/ca.pem");
     for wire in ["sse", "ws", "socketio"] {

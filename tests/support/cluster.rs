@@ -1,11 +1,8 @@
 //! A Redis Cluster of the test's own: three primaries, each with a replica, that fail over within two seconds.
 
-use std::{
-    net::TcpListener,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
-use super::{eventually, hub::Process, publisher::Publisher, unique_dir};
+use super::{eventually, free_port, hub::Process, publisher::Publisher, unique_dir};
 
 /// What the cluster waits for before it calls a node dead, in milliseconds.
 const NODE_TIMEOUT: &str = "1000";
@@ -45,10 +42,7 @@ impl Cluster {
     }
 
     fn try_start(is_secured: bool) -> Option<Self> {
-        // Held together, so that none is given twice.
-        let listeners: Vec<_> = (0..6 * PRIMARIES).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let all: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect();
-        drop(listeners);
+        let all: Vec<u16> = (0..6 * PRIMARIES).map(|_| free_port()).collect();
         let (ports, rest) = all.split_at(2 * PRIMARIES);
         let (buses, secured) = rest.split_at(2 * PRIMARIES);
         let secured = is_secured.then(|| secured.to_vec());

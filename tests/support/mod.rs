@@ -5,20 +5,23 @@
 pub mod cluster;
 pub mod http;
 pub mod hub;
+pub mod ports;
 pub mod publisher;
 pub mod redis;
 pub mod sentinel;
 pub mod sse;
+pub mod stopwatch;
 pub mod websocket;
 
+pub use ports::free_port;
+
 use std::{
-    net::TcpListener,
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
-/// For everything that must happen. Long, because it is only ever waited for in full by a test that fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// For everything that must happen. Longer than on any machine, because it is only ever waited for in full by a test that fails.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `condition` gives something.
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -35,11 +38,6 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 /// What ./scripts/test installs and names in the environment.
 pub fn installed(name: &str) -> std::ffi::OsString {
     std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: ./scripts/test installs the packages and sets it"))
-}
-
-/// A port that was free a moment ago, for programs that cannot be asked which one they got.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// A path that no other test uses.

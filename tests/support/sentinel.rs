@@ -1,8 +1,8 @@
 //! A Redis with a replica, watched by three sentinels that make the replica the master when the first is gone.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, process::Command};
 
-use super::{cluster::cli, eventually, hub::Process, unique_dir};
+use super::{cluster::cli, eventually, free_port, hub::Process, unique_dir};
 
 pub const MASTER: &str = "main";
 /// What the hub enters with.
@@ -22,9 +22,7 @@ fn ask(port: u16, words: &[&str]) -> String {
 
 impl Watched {
     pub fn start() -> Self {
-        let listeners: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let all: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect();
-        drop(listeners);
+        let all: [u16; 5] = std::array::from_fn(|_| free_port());
         let ports = [all[0], all[1]];
         let redis = ports.map(|port| {
             let mut command = Command::new("redis-server");

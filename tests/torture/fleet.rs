@@ -2,12 +2,8 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
-    sync::{
-        Arc, RwLock,
-        atomic::{AtomicU16, Ordering},
-    },
+    sync::{Arc, RwLock},
     thread,
     time::Duration,
 };
@@ -17,11 +13,12 @@ use crate::{
     crowd::patiently,
     ledger::Room,
     load::Door,
-    stopwatch::{Reading, Stopwatch},
     support::{
+        free_port,
         hub::{Hub, Setup},
         publisher::Publisher,
         redis::Redis,
+        stopwatch::{Reading, Stopwatch},
         unique_dir,
     },
 };
@@ -52,7 +49,7 @@ impl Store {
 
     fn start_in(directory: Option<PathBuf>) -> Self {
         for _ in 0..5 {
-            let port = lasting_port();
+            let port = free_port();
             if let Some(redis) = Redis::try_start(port, &arguments(directory.as_deref())) {
                 return Self { redis: Some(redis), port, directory };
             }
@@ -97,22 +94,6 @@ fn arguments(directory: Option<&Path>) -> Vec<&str> {
     match directory {
         Some(path) => vec!["--dir", path.to_str().expect("UTF-8"), "--appendonly", "yes", "--appendfsync", "no"],
         None => Vec::new(),
-    }
-}
-
-/// A port that can be had again after its owner was killed. One of those that the kernel gives away might be taken meanwhile, even
-/// by a node that tries to connect to it.
-pub fn lasting_port() -> u16 {
-    const FIRST: u16 = 12_000;
-    const COUNT: u16 = 18_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Other processes begin elsewhere.
-    let offset = (std::process::id() * 97 % u32::from(COUNT)) as u16;
-    loop {
-        let port = FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::{fs, io::Write, process::Command};
 
 use crate::{
     crowd::patiently,
-    fleet::{Store, lasting_port},
-    support::{eventually, hub::Process, publisher::Publisher, unique_dir},
+    fleet::Store,
+    support::{eventually, free_port, hub::Process, publisher::Publisher, unique_dir},
 };
 
 pub struct Guarded {
@@ -20,7 +20,7 @@ impl Guarded {
     pub fn start() -> Self {
         let stores = [Store::start_lasting(), Store::start_lasting()];
         follow(&stores[1], &stores[0]);
-        let sentinel = lasting_port();
+        let sentinel = free_port();
         let path = unique_dir("sentinel").join("sentinel.conf");
         let config = format!(
             "port {sentinel}\nbind 127.0.0.1\nsentinel monitor board 127.0.0.1 {} 1\nsentinel down-after-milliseconds board 2000\n\

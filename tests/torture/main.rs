@@ -3,7 +3,7 @@
 //! docs/RELIABILITY.md says what is promised and what was measured.
 //!
 //! What a scenario waits for is a condition, with more patience than any machine needs. Time is judged only where the contract
-//! names one, and then by a [`Stopwatch`](stopwatch::Stopwatch), which knows for how long the machine was busy with other things.
+//! names one, and then by a [`Stopwatch`](support::stopwatch::Stopwatch), which knows for how long the machine was busy with other things.
 //!
 //! `cargo test --test torture -- [--only NAME]… [--skip NAME]… [--repeat N] [--seed S] [--long] [--jobs N] [--list]`
 
@@ -17,7 +17,6 @@ mod options;
 mod polling;
 mod proxy;
 mod scenarios;
-mod stopwatch;
 #[path = "../support/mod.rs"]
 mod support;
 mod trial;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{ledger::Tally, stopwatch::Reading};
+use crate::{ledger::Tally, support::stopwatch::Reading};
 
 pub struct Scenario {
     pub name: &'static str,

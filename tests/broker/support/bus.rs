@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use actix::{Actor, Addr, Context, Handler};
@@ -215,12 +214,12 @@ impl Bus {
         self.readiness.is_broker_up()
     }
 
-    pub async fn wait_until_up(&self) -> Duration {
-        eventually("the link is up", async || self.is_up()).await
+    pub async fn wait_until_up(&self) {
+        eventually("the link is up", async || self.is_up()).await;
     }
 
-    pub async fn wait_until_down(&self) -> Duration {
-        eventually("the link is down", async || !self.is_up()).await
+    pub async fn wait_until_down(&self) {
+        eventually("the link is down", async || !self.is_up()).await;
     }
 
     pub async fn publish(&self, channel: &str, payload: impl AsRef<[u8]>) {

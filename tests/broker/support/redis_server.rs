@@ -9,7 +9,7 @@ use std::{
 
 use redis::{AsyncConnectionConfig, FromRedisValue, aio::MultiplexedConnection};
 
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, free_port};
 
 /// A directory of the test's own.
 pub struct Scratch(PathBuf);
@@ -51,9 +51,8 @@ impl Redis {
 
     /// Where one will be.
     pub fn prepare(options: &[&str]) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Self { port, scratch: Scratch::new(), options, process: None }
+        Self { port: free_port(), scratch: Scratch::new(), options, process: None }
     }
 
     /// Beyond those it has, from the next start on.
@@ -87,6 +86,10 @@ impl Redis {
         eventually("redis-server listens", async || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     pub fn socket(&self) -> String {
         self.scratch.path().join("redis.sock").display().to_string()
     }
@@ -106,7 +109,7 @@ impl Redis {
 
     /// `STOP` or `CONT`.
     pub fn signal(&self, name: &str) {
-        let id = self.process.as_ref().expect("it runs").id().to_string();
+        let id = self.pid().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 

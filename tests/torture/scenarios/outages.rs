@@ -12,7 +12,7 @@ use crate::{
     guarded::Guarded,
     ledger::{Published, Room},
     load::{Load, Publisher},
-    stopwatch::{Reading, Stopwatch},
+    support::stopwatch::{Reading, Stopwatch},
     trial::{Report, Trial},
     wire::Wire,
 };

@@ -8,9 +8,9 @@ use crate::{
     crowd::patiently,
     fleet::{Store, pause},
     proxy::Proxy,
-    stopwatch::{Reading, Stopwatch},
     support::{
         hub::{Hub, Setup, binary},
+        stopwatch::{Reading, Stopwatch},
         unique_path,
         websocket::Socket,
     },

@@ -1,6 +1,7 @@
 //! Time, where the contract names one. A machine with other things to do is no fault of the hub: the kernel says for how long a
 //! thread was ready and got no processor. So much later may come what is promised, for each process that has a part in it; ours is
-//! one of them. On a machine that has nothing else to do that is next to nothing.
+//! one of them. And it says for how long a hypervisor let no processor of the machine run. On a machine that has nothing else to do,
+//! and a host to itself, both are next to nothing.
 
 use std::{
     collections::HashMap,
@@ -13,6 +14,7 @@ pub struct Stopwatch {
     processes: Vec<u32>,
     /// By thread, at the start.
     waited: Vec<HashMap<u32, u64>>,
+    stolen: Duration,
 }
 
 /// How long something took, and how much of it the machine may have been busy with other things.
@@ -26,7 +28,7 @@ impl Stopwatch {
     /// For something in which these processes have a part.
     pub fn start(processes: impl IntoIterator<Item = u32>) -> Self {
         let processes: Vec<u32> = processes.into_iter().chain([std::process::id()]).collect();
-        Self { began: Instant::now(), waited: waited(&processes), processes }
+        Self { began: Instant::now(), waited: waited(&processes), stolen: stolen(), processes }
     }
 
     pub fn read(&self) -> Reading {
@@ -36,7 +38,8 @@ impl Stopwatch {
             let since = now.into_iter().map(|(task, now)| now.saturating_sub(before.get(&task).copied().unwrap_or(0)));
             since.max().unwrap_or(0)
         };
-        Reading { took, waited: Duration::from_nanos(waited(&self.processes).into_iter().zip(&self.waited).map(longest).sum()) }
+        let waited: u64 = waited(&self.processes).into_iter().zip(&self.waited).map(longest).sum();
+        Reading { took, waited: Duration::from_nanos(waited) + stolen().saturating_sub(self.stolen) }
     }
 }
 
@@ -84,4 +87,12 @@ fn waited(processes: &[u32]) -> Vec<HashMap<u32, u64>> {
 /// The second of its numbers (Linux, Documentation/scheduler/sched-stats.rst): nanoseconds on a run queue.
 fn of_task(schedstat: &str) -> Option<u64> {
     schedstat.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// For how long processors of this machine had work and were not let run. The eighth number behind `cpu` in /proc/stat (proc(5)), in
+/// hundredths of a second.
+fn stolen() -> Duration {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = text.lines().next().and_then(|line| line.split_whitespace().nth(8)?.parse().ok());
+    Duration::from_millis(ticks.unwrap_or(0) * 10)
 }
