@@ -1,12 +1,13 @@
 // The console page in a real browser: both halves connect, and what its button publishes appears in both. Argument: the hub.
 import assert from "node:assert/strict";
-import { launch } from "./chromium.mjs";
+import { PATIENCE, launch } from "./chromium.mjs";
 
 const [hub] = process.argv.slice(2);
 const PANELS = "#streams .panel";
 const browser = await launch();
 try {
   const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
   const faults = [];
   page.on("pageerror", (error) => faults.push(String(error)));
   page.on("console", (message) => message.type() === "error" && faults.push(message.text()));

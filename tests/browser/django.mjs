@@ -1,14 +1,15 @@
 // A user of examples/django: logs in, hears the greeting in two tabs, logs out and is known no more. Arguments: Django's URL, the hub's.
 import assert from "node:assert/strict";
-import { launch } from "./chromium.mjs";
+import { PATIENCE, launch } from "./chromium.mjs";
 
 const [site, hub] = process.argv.slice(2);
 const browser = await launch();
 // A tab in the background draws no frames to poll by.
-const within = { timeout: 20_000, polling: 100 };
+const within = { timeout: PATIENCE, polling: 100 };
 
 async function open() {
   const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
   await page.goto(site, { waitUntil: "domcontentloaded" });
   return page;
 }

@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
-import { launch } from "./chromium.mjs";
+import { PATIENCE, launch } from "./chromium.mjs";
 
 const require = createRequire(import.meta.url);
 const NAMES = ["myevent", "imported", "imported_too", "message", "end", "callboard:gap"];
@@ -71,7 +71,7 @@ function followInPage(names) {
 
 async function page(browser, place, hub) {
   const tab = await browser.newPage();
-  await tab.goto(`${hub}/healthz`);
+  await tab.goto(`${hub}/healthz`, { timeout: PATIENCE });
   await tab.exposeFunction("report", (client, name, data) => report(`${client} in Chromium ${place}`, name, data));
   await tab.addScriptTag({ path: fileURLToPath(new URL("polyfill.js", import.meta.url)) });
   await tab.addScriptTag({ path: require.resolve("event-source-polyfill/src/eventsource.js") });

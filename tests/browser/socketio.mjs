@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
-import { launch } from "./chromium.mjs";
+import { PATIENCE, launch } from "./chromium.mjs";
 
 const require = createRequire(import.meta.url);
 const [hub, port, which] = process.argv.slice(2);
@@ -23,13 +23,13 @@ async function open(place, client, script) {
   const context = await browser.createBrowserContext();
   const tab = await context.newPage();
   tab.on("pageerror", (error) => console.log(`${client} failed: ${error}`));
-  await tab.goto(place);
+  await tab.goto(place, { timeout: PATIENCE });
   await tab.exposeFunction("report", (name, args) => console.log(JSON.stringify([client, name, args])));
   await tab.addScriptTag({ path: require.resolve(script) });
   return tab;
 }
 
-const within = { timeout: 20_000, polling: 50 };
+const within = { timeout: PATIENCE, polling: 50 };
 
 async function ready(tab) {
   await tab.waitForFunction(() => window.hasJoined, within);

@@ -9,7 +9,8 @@ const transports = transportList.split(",");
 const isLegacy = name === "sioc0";
 const agent = new http.Agent({ keepAlive: true });
 
-const PATIENCE = 40000;
+// Of all that one script does; only a failure waits for its end.
+const PATIENCE = 240000;
 
 setTimeout(() => fail("gave up waiting"), PATIENCE).unref();
 

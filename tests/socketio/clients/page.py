@@ -7,7 +7,7 @@ import urllib.request
 
 import socketio
 
-PATIENCE = 20
+PATIENCE = 120
 EVENTS = 200
 
 url, transports = sys.argv[1], sys.argv[2].split(",")

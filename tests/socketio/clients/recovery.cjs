@@ -8,7 +8,7 @@ const [manner, url, transportList] = process.argv.slice(2);
 const { io } = require(require.resolve("sioc4", { paths: [process.env.CALLBOARD_TEST_NODE_MODULES] }));
 const agent = new http.Agent({ keepAlive: true });
 
-setTimeout(() => fail("gave up waiting"), 40000).unref();
+setTimeout(() => fail("gave up waiting"), 240000).unref();
 
 let step = "start";
 
