@@ -83,7 +83,7 @@ fn by_cookie(head: &str) -> String {
     let session = head.lines().find_map(|line| line.strip_prefix("cookie: session=")).unwrap_or_default();
     match session {
         "alice" => response("200 OK", "Content-Type: application/json\r\n", r#"{"user":"alice","join":["team/*"],"publish":[]}"#),
-        "short" => response("200 OK", "", &json!({ "user": "short", "expires_at": now() + 2 }).to_string()),
+        "short" => response("200 OK", "", &json!({ "user": "short", "expires_at": now() + 4 }).to_string()),
         "headers" => response("200 OK", "X-User: bob\r\nX-Rooms: team/7, other\r\n", ""),
         // As Django's own server answers: the body ends with the connection.
         "unsized" => "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"user\":\"alice\",\"join\":[\"team/*\"]}".to_owned(),
@@ -180,7 +180,7 @@ fn an_application_is_asked_so_many_questions_at_a_time() {
 #[test]
 fn an_application_that_is_down_ends_nobody_and_lets_nobody_in() {
     let application = Application::start(by_cookie);
-    let hub = Hub::start(&application.config("timeout = '200ms'\ncache = '0s'"));
+    let hub = Hub::start(&application.config("timeout = '3s'\ncache = '0s'"));
     let mut stream = hub.get("/sse?room=r", &[("Cookie", "session=alice")]);
     assert_eq!(stream.status, 200);
     application.open(false);
@@ -248,7 +248,7 @@ fn an_application_that_fails_to_say_again_ends_nobody() {
         2 => response("200 OK", "", r#"{"user":"alice","join":["team/*"]}"#),
         _ => response("200 OK", "", r#"{"user":"mallory"}"#),
     });
-    let hub = Hub::start(&application.config(&format!("cache = '0s'\nrecheck = '1s'\ntimeout = '200ms'\n{TEAM}")));
+    let hub = Hub::start(&application.config(&format!("cache = '0s'\nrecheck = '1s'\n{TEAM}")));
     let alice = [("Cookie", "session=alice")];
     let mut socket = hub.socket_with("/ws?room=", &alice);
     let mut joins = |expected: &str| {

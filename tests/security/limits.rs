@@ -1,15 +1,14 @@
 //! Limits: each has its answer and its metric, and who keeps within them notices nothing.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::support::{Hub, WITH_TOKENS, eventually, token_of};
+use super::{
+    process::stopwatch::Stopwatch,
+    support::{Hub, WITH_TOKENS, end, eventually, token_of},
+};
 
 /// What a client that does not keep up its end may cost.
 const PROMISED: Duration = Duration::from_secs(10);
@@ -94,19 +93,11 @@ fn what_is_too_large_is_refused_by_name() {
     assert_eq!(close.0, 1008, "{close:?}");
 }
 
-/// Reads to the end of the stream, and says how long after `begun` it came.
-fn end(mut stream: TcpStream, begun: Instant) -> (Duration, String) {
-    let mut text = Vec::new();
-    // A reset is an end as well.
-    let _ = stream.read_to_end(&mut text);
-    (begun.elapsed(), String::from_utf8_lossy(&text).into_owned())
-}
-
 #[test]
 fn whoever_keeps_the_hub_waiting_is_closed_and_nobody_else_notices() {
     let hub = Hub::start("[server]\ntcp_user_timeout = '2s'\nsend_buffer = '8KiB'\n[mailbox]\nconnection = 64");
     let mut neighbour = hub.get("/sse?room=r", &[]);
-    let begun = Instant::now();
+    let watch = Arc::new(Stopwatch::start([hub.process.pid()]));
     let said = |bytes: &str| {
         let mut stream = hub.connect();
         stream.write_all(bytes.as_bytes()).expect("it takes them");
@@ -122,19 +113,22 @@ fn whoever_keeps_the_hub_waiting_is_closed_and_nobody_else_notices() {
         ("no body", said("POST /api/publish HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n")),
         ("half a form", said("POST /sse HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\nLast-Ev")),
         ("half a chunk", said("POST /api/publish HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{\"ro")),
-    ];
+    ]
+    .map(|(what, stream)| (what, end(stream, &watch)));
     let never_reads = said("GET /sse?room=r HTTP/1.1\r\nHost: hub\r\n\r\n");
     let filler = "x".repeat(50_000);
     for number in 0..100 {
         hub.publish("r", &json!(format!("{filler}{number}")));
         assert!(neighbour.hears(&format!("x{number}\"")), "event {number} reaches who reads");
     }
+    let since_the_last = Stopwatch::start([hub.process.pid()]);
     eventually("who never reads is cut", || (hub.metric(r#"callboard_connections{wire="sse"}"#) == 1.0).then_some(()));
-    assert!(begun.elapsed() < PROMISED * 2, "{:?}", begun.elapsed());
+    let took = since_the_last.read();
+    assert!(took.is_within(PROMISED), "{took}");
     drop(never_reads);
-    for (what, stream) in waiting {
-        let (after, text) = end(stream, begun);
-        assert!(after < PROMISED, "{what}: {after:?} {text}");
+    for (what, ended) in waiting {
+        let (after, text) = ended.join().expect("it reads to the end");
+        assert!(after.is_within(PROMISED), "{what}: {after} {text}");
     }
     hub.publish("r", &json!("after all of them"));
     assert!(neighbour.hears("after all of them"));

@@ -4,12 +4,14 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
-    support::{Hub, eventually},
+    process::stopwatch::Stopwatch,
+    support::{Hub, end, eventually},
     tls::{self, Stream},
 };
 
@@ -72,21 +74,11 @@ fn said(hub: &Hub, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// How long until it ends.
-fn end(mut stream: impl Read + Send + 'static, begun: Instant) -> thread::JoinHandle<Duration> {
-    thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        // A reset is an end as well.
-        while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
-        begun.elapsed()
-    })
-}
-
 #[test]
 fn whoever_keeps_the_hub_waiting_over_tls_is_closed_and_nobody_else_notices() {
     let hub = Hub::start(&tls::config("tcp_user_timeout = '2s'\n[mailbox]\nconnection = 64"));
     let (_, mut neighbour) = tls::request(&hub, "/sse?room=r");
-    let begun = Instant::now();
+    let watch = Arc::new(Stopwatch::start([hub.process.pid()]));
     let over_http_1 = |bytes: &[u8]| {
         let mut stream = tls::connect_with(&hub, &[b"http/1.1"]);
         stream.write_all(bytes).and_then(|()| stream.flush()).expect("it takes them");
@@ -105,14 +97,14 @@ fn whoever_keeps_the_hub_waiting_over_tls_is_closed_and_nobody_else_notices() {
         stream
     };
     let waiting = [
-        ("silent", end(said(&hub, b""), begun)),
-        ("half a ClientHello", end(said(&hub, &[22, 3, 1, 2, 0, 1, 0, 1]), begun)),
-        ("half a head", end(over_http_1(b"GET /sse HTTP/1.1\r\nHost: hub\r\nX-Sl"), begun)),
-        ("half a body", end(over_http_1(b"POST /api/publish HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n{\"ro"), begun)),
-        ("HTTP/2 without a preface", end(silent_after_handshake, begun)),
-        ("HTTP/2 without a request", end(started(&hub), begun)),
-        ("HTTP/2 with half a head", end(over_http_2(&half_a_head), begun)),
-        ("HTTP/2 with half a body", end(over_http_2(&half_a_body), begun)),
+        ("silent", end(said(&hub, b""), &watch)),
+        ("half a ClientHello", end(said(&hub, &[22, 3, 1, 2, 0, 1, 0, 1]), &watch)),
+        ("half a head", end(over_http_1(b"GET /sse HTTP/1.1\r\nHost: hub\r\nX-Sl"), &watch)),
+        ("half a body", end(over_http_1(b"POST /api/publish HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n{\"ro"), &watch)),
+        ("HTTP/2 without a preface", end(silent_after_handshake, &watch)),
+        ("HTTP/2 without a request", end(started(&hub), &watch)),
+        ("HTTP/2 with half a head", end(over_http_2(&half_a_head), &watch)),
+        ("HTTP/2 with half a body", end(over_http_2(&half_a_body), &watch)),
     ];
     let mut keeps_its_window_shut = over_http_2(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &head(GET, "/sse?room=r")));
     keeps_its_window_shut.flush().expect("it is open");
@@ -125,12 +117,14 @@ fn whoever_keeps_the_hub_waiting_over_tls_is_closed_and_nobody_else_notices() {
         tls::publish(&hub, "r", &format!("{filler}{number}"));
         assert!(tls::hears(&mut neighbour, &format!("x{number}\"")), "event {number} reaches who reads");
     }
+    let since_the_last = Stopwatch::start([hub.process.pid()]);
     eventually("who opens no window is cut", || (tls::metric(&hub, sse) == 1.0).then_some(()));
     reader.join().expect("it reads to the end");
-    assert!(begun.elapsed() < PROMISED * 2, "{:?}", begun.elapsed());
+    let took = since_the_last.read();
+    assert!(took.is_within(PROMISED), "{took}");
     for (what, ended) in waiting {
-        let after = ended.join().expect("it reads to the end");
-        assert!(after < PROMISED, "{what}: {after:?}");
+        let (after, text) = ended.join().expect("it reads to the end");
+        assert!(after.is_within(PROMISED), "{what}: {after} {text}");
     }
     tls::publish(&hub, "r", "after all of them");
     assert!(tls::hears(&mut neighbour, "after all of them"));

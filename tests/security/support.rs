@@ -4,6 +4,8 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     ops::Deref,
+    sync::Arc,
+    thread,
 };
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, encode};
@@ -13,6 +15,7 @@ use tokio_tungstenite::tungstenite::{self, Message, WebSocket, client::IntoClien
 use super::process::{
     http,
     hub::{self, Setup},
+    stopwatch::{Reading, Stopwatch},
 };
 
 pub use super::process::{PATIENCE, eventually};
@@ -186,6 +189,17 @@ impl Socket {
             }
         }
     }
+}
+
+/// Reads to the end of a stream meanwhile; says when it came, and all that came before it.
+pub fn end(mut stream: impl Read + Send + 'static, watch: &Arc<Stopwatch>) -> thread::JoinHandle<(Reading, String)> {
+    let watch = Arc::clone(watch);
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A reset is an end as well.
+        let _ = stream.read_to_end(&mut bytes);
+        (watch.read(), String::from_utf8_lossy(&bytes).into_owned())
+    })
 }
 
 pub fn now() -> u64 {

@@ -1,9 +1,6 @@
 //! A native WebSocket client: JSON in, JSON out.
 
-use std::{
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::{
@@ -108,10 +105,6 @@ impl Socket {
                 (event["event"].as_str().expect("a name").to_owned(), data.to_string())
             })
             .collect()
-    }
-
-    pub fn set_read_timeout(&self, patience: Duration) {
-        self.socket.get_ref().set_read_timeout(Some(patience)).expect("a time-out");
     }
 
     /// The TCP connection below, for bytes that no client would send.
