@@ -52,7 +52,7 @@ fn is_connected(hub: &Hub, wire: &str) -> bool {
 fn a_client_that_falls_behind_its_mailbox_is_cut_and_its_neighbour_misses_nothing() {
     for (wire, neighbours) in [("sse", "websocket"), ("websocket", "sse")] {
         // It is cut for falling behind; the goodbye may then wait as long as bytes may wait at all.
-        let hub = Hub::start("[mailbox]\nconnection = 8\n[server]\ntcp_user_timeout = \"2s\"");
+        let hub = Hub::start("[mailbox]\nconnection = 8\n[server]\ntcp_user_timeout = \"5s\"");
         let mut stream = (neighbours == "sse").then(|| Stream::open(hub.address, "/sse?room=a"));
         let mut socket = (neighbours == "websocket").then(|| {
             let mut socket = Socket::open(hub.address, "/ws?room=a");

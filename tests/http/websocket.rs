@@ -128,7 +128,7 @@ fn a_client_that_says_goodbye_hears_it_back() {
 
 #[test]
 fn a_silent_client_is_pinged_and_one_that_never_answers_is_closed() {
-    let hub = Hub::start("[http]\nws_ping = \"1s\"");
+    let hub = Hub::start("[http]\nws_ping = \"2s\"");
     let mut answering = member(&hub, "room=a");
     let mut dead = member(&hub, "room=a");
     // It reads at TCP's level only, so no pong goes out.

@@ -182,7 +182,7 @@ fn a_session_whose_new_socket_fails_goes_on_polling() {
 
 #[test]
 fn a_polling_client_that_answers_no_ping_is_closed() {
-    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__PING_INTERVAL", "1s"), ("CALLBOARD_SOCKETIO__PING_TIMEOUT", "1s")]);
+    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__PING_INTERVAL", "3s"), ("CALLBOARD_SOCKETIO__PING_TIMEOUT", "3s")]);
     let path = hub.session();
     assert_eq!(hub.get(&path).body, "2", "the hub pings");
     assert_eq!(hub.get(&path).body, "6", "who does not answer gets its poll back");

@@ -1,6 +1,6 @@
 //! Clients that mean harm, or are broken: exact errors, bounded memory, and the hub goes on.
 
-use super::support::Hub;
+use super::{shared::eventually, support::Hub};
 
 #[test]
 fn a_packet_that_breaks_the_protocol_ends_its_session_alone() {
@@ -98,26 +98,26 @@ fn who_connects_namespaces_without_pause_is_closed() {
 #[test]
 fn sessions_that_are_opened_and_abandoned_leave_nothing() {
     let short = [
-        ("CALLBOARD_SOCKETIO__PING_INTERVAL", "1s"),
+        ("CALLBOARD_SOCKETIO__PING_INTERVAL", "2s"),
         ("CALLBOARD_SOCKETIO__PING_TIMEOUT", "1s"),
-        ("CALLBOARD_SERVER__MAX_CONNECTIONS", "40"),
+        ("CALLBOARD_SERVER__MAX_CONNECTIONS", "10"),
     ];
     let hub = Hub::start(&short);
     let mut opened = 0;
     while hub.get("/socket.io/?EIO=4&transport=polling").status == 200 {
         opened += 1;
-        assert!(opened <= 2000, "a hub of 40 places opens sessions for ever");
+        assert!(opened <= 2000, "a hub of 10 places opens sessions for ever");
     }
     let refused = hub.get("/socket.io/?EIO=4&transport=polling");
     assert!(refused.status == 200 || refused.head.contains("retry-after"), "{refused:?}");
     // Its clients poll no more; the last of them is missed by its ping.
-    while hub.metric(r#"callboard_connections{wire="socketio"}"#) != "0" {}
+    eventually("they are gone", || (hub.metric(r#"callboard_connections{wire="socketio"}"#) == "0").then_some(()));
     assert_eq!(hub.get("/socket.io/?EIO=4&transport=polling").status, 200);
 }
 
 #[test]
 fn a_session_without_a_namespace_is_closed() {
-    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__CONNECT_TIMEOUT", "1s")]);
+    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__CONNECT_TIMEOUT", "3s")]);
     let mut socket = hub.web_socket("/socket.io/?EIO=4&transport=websocket").expect("a WebSocket");
     assert!(socket.text().starts_with('0'));
     assert_eq!(socket.close_code(), 1001);

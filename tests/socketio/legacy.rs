@@ -42,7 +42,7 @@ fn a_script_polls_and_posts_a_form() {
 
 #[test]
 fn a_web_socket_carries_a_session_that_has_not_polled() {
-    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__PING_INTERVAL", "1s")]);
+    let hub = Hub::start(&[("CALLBOARD_SOCKETIO__PING_INTERVAL", "3s")]);
     let sid = hub.get("/socket.io/1/").body.split(':').next().expect("an id").to_owned();
     let mut socket = hub.web_socket(&format!("/socket.io/1/websocket/{sid}")).expect("a WebSocket");
     assert_eq!(socket.text(), "1::");

@@ -16,13 +16,13 @@ setTimeout(() => fail("gave up waiting"), PATIENCE).unref();
 
 let step = "start";
 
-/** What goes on from here; a failure names it. */
+/** What goes on from here, as text or as a function that says how far it is; a failure names it. */
 function begin(what) {
   step = what;
 }
 
 function fail(reason) {
-  process.stderr.write(`${name} over ${transportList}, at "${step}": ${reason}\n`);
+  process.stderr.write(`${name} over ${transportList}, at "${typeof step === "function" ? step() : step}": ${reason}\n`);
   process.exit(1);
 }
 

@@ -56,6 +56,7 @@ run(async () => {
     carriers.add(socket.io.engine.transport.name);
   });
   socket.on("own", (n) => own.push(n));
+  begin(() => `upgrade under traffic, ${published} published, ${theirs.length} and ${own.length} heard, now over ${socket.io.engine.transport.name}`);
   await once(socket, "connect");
   await join(socket, room);
   for (let n = 0; n < EVENTS; n++) {
