@@ -20,7 +20,7 @@ use crate::support::{
 const ROOMS: &str = r#"
 [[room]]
 match = "kept*"
-history = { size = 10, ttl = "1m" }
+history = { size = 10, ttl = "1h" }
 [[room]]
 match = "*"
 "#;
