@@ -10,7 +10,7 @@ const SUBSCRIBERS: u64 = 3;
 fn check(fault: Fault, expected: [u64; 4]) {
     let server = Server::start(fault);
     let via = format!("redis://127.0.0.1:{}", server.resp);
-    let (report, output) = bench(server.http, &["-n", "3", "--rate", "100", "--patience-seconds", "2", "--via", &via]);
+    let (report, output) = bench(server.http, &["-n", "3", "--rate", "100", "--patience-seconds", "5", "--via", &via]);
     assert_eq!(faults(&report), expected, "{fault:?}: {report}");
     let is_right = expected == [0; 4];
     assert_eq!(output.status.success(), is_right, "{output:?}");
@@ -52,7 +52,7 @@ fn events_of_a_room_that_was_not_asked_for_are_misrouted() {
 fn a_loss_that_is_allowed_is_counted_but_no_failure() {
     let server = Server::start(Fault::Loss);
     let via = format!("redis://127.0.0.1:{}", server.resp);
-    let (report, output) = bench(server.http, &["-n", "3", "--rate", "100", "--patience-seconds", "2", "--allow-loss", "--via", &via]);
+    let (report, output) = bench(server.http, &["-n", "3", "--rate", "100", "--patience-seconds", "5", "--allow-loss", "--via", &via]);
     assert_eq!(faults(&report), [SUBSCRIBERS, 0, 0, 0]);
     assert!(output.status.success(), "{output:?}");
 }

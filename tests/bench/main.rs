@@ -13,8 +13,13 @@ use serde_json::Value;
 
 /// Runs a short measurement and gives its report, with how the program ended.
 fn bench(server: std::net::SocketAddr, arguments: &[&str]) -> (Value, Output) {
+    bench_for("0.5", server, arguments)
+}
+
+/// As `bench`, but for so many seconds.
+fn bench_for(seconds: &str, server: std::net::SocketAddr, arguments: &[&str]) -> (Value, Output) {
     let mut command = support::hub::binary();
-    command.arg("bench").arg(format!("http://{server}")).args(["--json", "--seconds", "0.5", "--warm-up-seconds", "0.1"]).args(arguments);
+    command.arg("bench").arg(format!("http://{server}")).args(["--json", "--seconds", seconds, "--warm-up-seconds", "0.1"]).args(arguments);
     let output = command.output().expect("the program starts");
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     (report, output)
