@@ -1,11 +1,11 @@
-//! A Redis Cluster of the test's own: three primaries, each with a replica, that fail over within two seconds.
+//! A Redis Cluster of the test's own: three primaries, each with a replica, that fail over within six seconds.
 
 use std::process::{Command, Stdio};
 
 use super::{eventually, free_port, hub::Process, publisher::Publisher, unique_dir};
 
-/// What the cluster waits for before it calls a node dead, in milliseconds.
-const NODE_TIMEOUT: &str = "1000";
+/// What the cluster waits for before it calls a node dead, in milliseconds: more than a busy machine keeps a living one waiting.
+const NODE_TIMEOUT: &str = "3000";
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
 

@@ -63,7 +63,7 @@ fn start_sentinel(port: u16, master: u16) -> Process {
     let directory = unique_dir("sentinel");
     let config = format!(
         "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {MASTER} 127.0.0.1 {master} 2\nsentinel auth-pass {MASTER} {PASSWORD}\n\
-         sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 5000\n",
+         sentinel down-after-milliseconds {MASTER} 3000\nsentinel failover-timeout {MASTER} 5000\n",
         directory.display()
     );
     let file = directory.join("sentinel.conf");

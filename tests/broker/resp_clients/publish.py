@@ -48,7 +48,7 @@ def publish(client):
     subscriber = client.pubsub()
     subscriber.subscribe("room")
     try:
-        subscriber.get_message(timeout=5)
+        subscriber.get_message(timeout=120)
     except redis.ResponseError as error:
         assert "SSE or WebSocket" in str(error), error
     else:
