@@ -80,7 +80,7 @@ pub struct RoomRegistry {
     pub(super) gaps: Gaps,
     pub(super) entries: Entries,
     /// Who come in when they have been told what can't be replayed.
-    pub(super) gapped: Vec<Recalled>,
+    pub(super) gapped: Vec<(Instant, Recalled)>,
     pub(super) inquiries: Inquiries,
     pub(super) presence: Presence,
     /// When the presence is looked after next.

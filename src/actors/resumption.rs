@@ -1,7 +1,7 @@
 //! How the registry lets a client into a room with history: held by its group, until the bridge has said what it missed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -9,6 +9,7 @@ use std::{
 use actix::{AsyncContext, Context, Handler, Message, ResponseFuture};
 use foldhash::fast::RandomState;
 use futures_util::future::{join_all, ready};
+use tokio::time::Instant;
 
 use super::{
     hall::{Waiting, left_before_joined},
@@ -19,8 +20,11 @@ use super::{
 };
 use crate::protocol::{ConnectionId, Encoding, GapReason, RoomName, Target, resume::Point};
 
-/// Who comes back to several rooms is told of all their gaps at once, if they are known within this time.
+/// Who comes back to several rooms is told of all their gaps at once: of those that are known after this time, or so often until
+/// the bridge has answered for all that it was asked about.
 const GAPPED_COLLECTION: Duration = Duration::from_millis(20);
+/// One room's answer keeps no other waiting for longer.
+const GAPPED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// To itself: what the bridge says a client missed.
 #[derive(Message)]
@@ -38,6 +42,8 @@ pub(super) struct Recalled {
 pub(super) struct Entries {
     held: HashMap<(ConnectionId, RoomName), u64, RandomState>,
     last: u64,
+    /// Questions of each connection that the bridge has yet to answer.
+    asked: HashMap<ConnectionId, usize, RandomState>,
 }
 
 impl Entries {
@@ -45,6 +51,15 @@ impl Entries {
         self.last += 1;
         self.held.insert((connection, room.clone()), self.last);
         self.last
+    }
+
+    fn note_answer(&mut self, connection: ConnectionId) {
+        if let Entry::Occupied(mut asked) = self.asked.entry(connection) {
+            *asked.get_mut() -= 1;
+            if *asked.get() == 0 {
+                asked.remove();
+            }
+        }
     }
 
     fn holds(&self, Recalled { room, waiting, entry, .. }: &Recalled) -> bool {
@@ -79,6 +94,7 @@ impl RoomRegistry {
         let is_resumed = since.is_some();
         let entry = if is_known { 0 } else { self.entries.begin(waiting.place.connection, &room) };
         let asked = self.parts.bridge.replay.send(Replay { room: room.clone(), since, is_trial: false });
+        *self.entries.asked.entry(waiting.place.connection).or_default() += 1;
         let registry = ctx.address();
         actix::spawn(async move {
             let lost = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };
@@ -203,7 +219,19 @@ impl RoomRegistry {
     #[expect(clippy::disallowed_methods, reason = "once per connection that comes back, and it must not be lost")]
     fn tell_gapped(&mut self, ctx: &mut Context<Self>) {
         let mut by_connection: BTreeMap<ConnectionId, Vec<Recalled>> = BTreeMap::new();
-        for recalled in std::mem::take(&mut self.gapped) {
+        let connection_of = |recalled: &Recalled| recalled.waiting.place.connection;
+        let is_over = |(since, _): &&(Instant, Recalled)| since.elapsed() >= GAPPED_PATIENCE;
+        let overdue: BTreeSet<_> = self.gapped.iter().filter(is_over).map(|(_, recalled)| connection_of(recalled)).collect();
+        let waits = |(_, recalled): &(Instant, Recalled)| {
+            let connection = connection_of(recalled);
+            self.entries.asked.contains_key(&connection) && !overdue.contains(&connection)
+        };
+        let (incomplete, complete): (Vec<_>, Vec<_>) = std::mem::take(&mut self.gapped).into_iter().partition(waits);
+        if !incomplete.is_empty() {
+            self.gapped = incomplete;
+            ctx.run_later(GAPPED_COLLECTION, Self::tell_gapped);
+        }
+        for (_, recalled) in complete {
             let Some(mut recalled) = self.still_there(recalled) else { continue };
             // Whoever asked is answered first.
             let positions = self.positions_for(&recalled.waiting, &recalled.room, &recalled.replayed);
@@ -230,13 +258,14 @@ impl Handler<Recalled> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, recalled: Recalled, ctx: &mut Context<Self>) {
+        self.entries.note_answer(recalled.waiting.place.connection);
         if recalled.replayed.gap.is_none() {
             return self.let_in(recalled, ctx);
         }
         if self.gapped.is_empty() {
             ctx.run_later(GAPPED_COLLECTION, Self::tell_gapped);
         }
-        self.gapped.push(recalled);
+        self.gapped.push((Instant::now(), recalled));
     }
 }
 

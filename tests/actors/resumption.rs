@@ -40,6 +40,16 @@ fn types(guest: &Guest) -> Vec<String> {
     drain_json(&guest.outbox).iter().map(|said| said["type"].as_str().expect("a type").to_owned()).collect()
 }
 
+/// The rooms of each notice.
+fn missed(guest: &Guest) -> Vec<Vec<String>> {
+    let told = guest.told();
+    let gaps = told.iter().filter_map(|reply| match reply {
+        Reply::Gap { rooms, reason: GapReason::HistoryTrimmed, .. } => Some(rooms.iter().map(ToString::to_string).collect()),
+        _ => None,
+    });
+    gaps.collect()
+}
+
 #[actix::test]
 async fn who_leaves_and_comes_again_gets_what_the_last_entry_missed() {
     tokio::time::pause();
@@ -83,4 +93,30 @@ async fn who_comes_back_is_greeted_before_it_is_told_what_is_missing_also_when_o
     assert_eq!(types(&guest), ["joined"]);
     let told = guest.told();
     assert!(matches!(&told[..], [Reply::Gap { reason: GapReason::HistoryTrimmed, .. }]), "{told:?}");
+}
+
+/// Answers come as fast as the machine is; what they say is told together, but not after the slowest of all.
+#[actix::test]
+async fn who_comes_back_to_several_rooms_is_told_of_their_gaps_together() {
+    tokio::time::pause();
+    let house = house();
+    let guest = house.connect(1, Identity::anonymous()).await;
+    let mut joins = Vec::new();
+    for name in ["a", "b", "c"] {
+        joins.push(come_back(&house, &guest, name).await);
+    }
+    answer(&house, GAP).await;
+    pass(Duration::from_millis(300)).await;
+    assert_eq!(missed(&guest), Vec::<Vec<String>>::new());
+    answer(&house, GAP).await;
+    pass(Duration::from_millis(600)).await;
+    assert_eq!(missed(&guest), Vec::<Vec<String>>::new());
+    pass(Duration::from_millis(600)).await;
+    assert_eq!(missed(&guest), [["a", "b"]], "a second is over");
+    answer(&house, GAP).await;
+    pass(Duration::from_millis(100)).await;
+    assert_eq!(missed(&guest), [["c"]]);
+    for join in joins {
+        assert_eq!(join.await.expect("a task"), Ok(()));
+    }
 }
