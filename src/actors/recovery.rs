@@ -93,21 +93,48 @@ impl Recoveries {
     /// Takes what is kept under a name; from a connection that still lives, if need be, which ends. Never from the one that
     /// asks: its client left the namespace of its own will.
     pub async fn claim(&self, name: &str, by: ConnectionId) -> Option<Remains> {
-        let surrender = match self.take(name)? {
-            Place::Away(since, remains) => return (since.elapsed() < KEPT).then_some(remains),
-            Place::Live(holder, _) if holder == by => return None,
-            Place::Live(_, surrender) => surrender,
+        let (old, surrender) = match self.look(name, by)? {
+            Place::Live(old, surrender) => (old, surrender),
+            away @ Place::Away(..) => return away.remains(),
         };
-        surrender.send(Surrender(name.into())).await.ok()?
+        let surrendered = surrender.send(Surrender(name.into())).await;
+        let left = {
+            let mut table = self.lock();
+            // Another that has it by now keeps it.
+            if matches!(table.places.get(name)?, Place::Live(holder, _) if *holder != old) {
+                return None;
+            }
+            table.places.remove(name)?
+        };
+        match (surrendered, left) {
+            (Ok(remains), _) => remains,
+            // It ended before it could answer, and has left what it was in.
+            (Err(_), left) => left.remains(),
+        }
     }
 
-    fn take(&self, name: &str) -> Option<Place> {
-        self.lock().places.remove(name)
+    /// What is known; taken from the table where there is nobody to ask.
+    fn look(&self, name: &str, by: ConnectionId) -> Option<Place> {
+        let mut table = self.lock();
+        match table.places.get(name)? {
+            Place::Live(holder, surrender) if *holder != by => Some(Place::Live(*holder, surrender.clone())),
+            Place::Live(..) => table.places.remove(name).and(None),
+            Place::Away(..) => table.places.remove(name),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         // The table is whole between statements.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    fn remains(self) -> Option<Remains> {
+        match self {
+            Self::Away(since, remains) => (since.elapsed() < KEPT).then_some(remains),
+            Self::Live(..) => None,
+        }
     }
 }
 
@@ -124,7 +151,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use actix::{Actor, Context, Handler};
+    use actix::{Actor, ActorContext, Context, Handler};
 
     use super::*;
 
@@ -140,6 +167,37 @@ mod tests {
         fn handle(&mut self, _: Surrender, _: &mut Context<Self>) -> Self::Result {
             self.0.take()
         }
+    }
+
+    /// Ends as it begins, and leaves something.
+    struct Ending(Recoveries);
+
+    impl Actor for Ending {
+        type Context = Context<Self>;
+
+        fn started(&mut self, ctx: &mut Context<Self>) {
+            ctx.stop();
+        }
+
+        fn stopped(&mut self, _: &mut Context<Self>) {
+            self.0.note_away("a", id(1), Some(remains()));
+        }
+    }
+
+    impl Handler<Surrender> for Ending {
+        type Result = Option<Remains>;
+
+        fn handle(&mut self, _: Surrender, _: &mut Context<Self>) -> Self::Result {
+            panic!("it has ended")
+        }
+    }
+
+    #[actix::test]
+    async fn a_name_whose_connection_ends_while_it_is_asked_is_found_all_the_same() {
+        let recoveries = Recoveries::new(10);
+        recoveries.note_live("a".into(), id(1), Ending(recoveries.clone()).start().recipient());
+        assert_eq!(recoveries.claim("a", id(2)).await, Some(remains()));
+        assert_eq!(recoveries.claim("a", id(3)).await, None, "once");
     }
 
     fn remains() -> Remains {
