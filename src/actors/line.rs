@@ -100,6 +100,11 @@ impl Line {
         if timer.as_mut().poll_elapsed(cx).is_ready() {
             return Poll::Ready(());
         }
+        if let Some(socket) = &self.socket
+            && socket.poll_end_writing(cx).is_pending()
+        {
+            return Poll::Pending;
+        }
         while let Poll::Ready(read) = self.poll_read(cx) {
             if !matches!(read, Ok(Some(_))) {
                 return Poll::Ready(());
@@ -129,14 +134,12 @@ impl Stream for Line {
             return this.poll_linger(cx).map(|()| None);
         }
         this.outbox.register_owner(cx.waker());
-        if let Some(socket) = &this.socket {
+        if this.socket.is_some() {
             this.outbox.register_drainer(cx.waker());
-            let socket = Arc::clone(socket);
             if let Poll::Ready(Err(_)) = this.outbox.poll_flush(cx) {
                 return Poll::Ready(None);
             }
             if this.outbox.is_finished() {
-                socket.end_writing();
                 this.is_lingering = true;
                 this.timer = None;
                 return this.poll_linger(cx).map(|()| None);

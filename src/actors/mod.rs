@@ -37,6 +37,7 @@ mod session_recovery;
 pub mod sessions;
 pub mod socket;
 mod steering;
+pub mod tls;
 pub mod worker;
 
 pub use connection::Connection;

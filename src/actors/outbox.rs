@@ -5,7 +5,7 @@
 //! What happens at that bound is the room's overflow policy, and it is counted here to the event.
 //!
 //! The queue is emptied by the connection's [`Line`](super::line::Line) where the connection owns a socket, and by the response
-//! body where actix keeps it (TLS, HTTP/2).
+//! body where actix keeps it (HTTP/2).
 
 mod draining;
 mod state;

@@ -8,8 +8,11 @@ use std::{
     task::{Context, Poll},
 };
 
+use rustls::ServerConnection;
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
+
+use super::tls::TlsSocket;
 
 /// A stream socket on this thread's reactor. All methods take `&self`: the kernel serialises writes, and only one task
 /// ever waits.
@@ -17,6 +20,8 @@ use tokio::net::{TcpStream, UnixStream};
 pub enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Boxed, so that the others are small.
+    Tls(Box<TlsSocket>),
 }
 
 /// A socket on its way from one thread to another, on no reactor.
@@ -24,6 +29,7 @@ pub enum Socket {
 pub enum Spare {
     Tcp(OwnedFd),
     Unix(OwnedFd),
+    Tls(OwnedFd, Box<ServerConnection>),
 }
 
 impl Spare {
@@ -32,6 +38,7 @@ impl Spare {
         match self {
             Self::Tcp(fd) => TcpStream::from_std(fd.into()).map(Socket::Tcp),
             Self::Unix(fd) => UnixStream::from_std(fd.into()).map(Socket::Unix),
+            Self::Tls(fd, session) => TlsSocket::new(fd, *session).map(Box::new).map(Socket::Tls),
         }
     }
 }
@@ -44,6 +51,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => SockRef::from(stream).send(bytes),
             Self::Unix(stream) => SockRef::from(stream).send(bytes),
+            Self::Tls(session) => session.send(bytes),
         }
     }
 
@@ -52,6 +60,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tls(session) => session.try_write(bytes),
         }
     }
 
@@ -60,6 +69,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(buffers),
             Self::Unix(stream) => stream.try_write_vectored(buffers),
+            Self::Tls(session) => session.try_write_vectored(buffers),
         }
     }
 
@@ -67,6 +77,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
+            Self::Tls(session) => session.poll_write_ready(cx),
         }
     }
 
@@ -74,6 +85,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(session) => session.poll_read_ready(cx),
         }
     }
 
@@ -81,16 +93,19 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.try_read(buffer),
             Self::Unix(stream) => stream.try_read(buffer),
+            Self::Tls(session) => session.try_read(buffer),
         }
     }
 
-    /// Says that no more bytes come; the peer may still speak.
-    pub fn end_writing(&self) {
+    /// Says that no more bytes come; the peer may still speak. Ready when it is said. To be asked again does no harm.
+    pub fn poll_end_writing(&self, cx: &mut Context<'_>) -> Poll<()> {
         // An error means that the peer is gone already.
         let _ = match self {
             Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
             Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Write),
+            Self::Tls(session) => return session.poll_end_writing(cx),
         };
+        Poll::Ready(())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod error;
 pub mod forward;
 pub mod identity;
 pub mod jwks;
+pub mod lent;
 pub mod ops;
 pub mod origin;
 pub mod query;

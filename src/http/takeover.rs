@@ -5,8 +5,8 @@
 //! actix-web as always, with its middleware and date; then the body hands a duplicate of the descriptor to the connection and
 //! ends the dispatcher by an error, which closes only the dispatcher's own descriptor.
 //!
-//! That works for HTTP/1.1 on a plain socket, which is what stands behind a proxy. Over TLS and HTTP/2 the body drains the
-//! outbox instead; the connection is the same.
+//! A TLS session has no duplicate: it is lent to actix-web and taken back at that moment (`lent.rs`). Only over HTTP/2, whose
+//! streams share a connection, the body drains the outbox instead.
 //!
 //! It leans on these manners of actix-http 3.20 (held by `tests/http`): a body that is pending once is polled again after the
 //! head was written; an error of the body drops the dispatcher without shutdown(2).
@@ -14,14 +14,13 @@
 use std::{
     cell::RefCell,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     pin::Pin,
     sync::Weak,
     task::{Context, Poll},
 };
 
 use actix::Addr;
-use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{
     HttpRequest,
     body::{BodySize, MessageBody},
@@ -32,56 +31,74 @@ use actix_web::{
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
-use super::door::{Leash, Started};
+use super::{
+    door::{Leash, Started},
+    lent::{Claim, Lent},
+};
 use crate::actors::{
     Connection, Outbox,
     messages::{Attach, KeepCutter, Listen, Receive},
-    socket::{Cutter, Spare as PlainSocket},
+    socket::{self, Cutter},
 };
 
 /// Bytes that a client may send right behind its request, before the connection reads by itself.
 const MAX_EARLY_BYTES: usize = 64 * 1024;
 
-/// A duplicate of the client's socket, kept from its acceptance until a handler takes it. Where TLS keeps the socket it serves
-/// every stream of the connection, to cut it, and ends them with the connection: HTTP/2's streams hear of that only when they
-/// next have something to say.
+/// A duplicate of the client's socket, or the claim to it, kept from its acceptance until a handler takes it. HTTP/2 keeps its
+/// socket: there it serves every stream of the connection, to cut it, and ends them with the connection, for they hear of that only
+/// when they next have something to say.
 pub struct SpareSocket {
-    spare: RefCell<Option<Spare>>,
+    spare: RefCell<Option<Kept>>,
     streams: RefCell<Vec<Weak<Outbox>>>,
 }
 
-enum Spare {
-    Tcp(OwnedFd),
-    Unix(OwnedFd),
-    Tls(Cutter),
+enum Kept {
+    Own(Spare),
+    Shared(Cutter),
 }
 
-/// For `HttpServer::on_connect`: keeps a duplicate of every socket.
+/// The socket of a client that waits to be taken over.
+pub enum Spare {
+    Plain(socket::Spare),
+    /// actix-web speaks over it until then.
+    Tls(Claim),
+}
+
+impl Spare {
+    /// The socket, off actix-web's hands; to be asked for when the response head has left.
+    pub fn take(self) -> io::Result<socket::Spare> {
+        match self {
+            Self::Plain(socket) => Ok(socket),
+            Self::Tls(claim) => claim.take(),
+        }
+    }
+}
+
+/// For every accepted stream, before anything is read of it.
 pub fn keep_spare(io: &dyn std::any::Any, extensions: &mut Extensions) {
-    let spare = if let Some(stream) = io.downcast_ref::<TcpStream>() {
-        stream.as_fd().try_clone_to_owned().map(Spare::Tcp)
+    let kept = if let Some(stream) = io.downcast_ref::<TcpStream>() {
+        stream.as_fd().try_clone_to_owned().map(|fd| Kept::Own(Spare::Plain(socket::Spare::Tcp(fd))))
     } else if let Some(stream) = io.downcast_ref::<UnixStream>() {
-        stream.as_fd().try_clone_to_owned().map(Spare::Unix)
-    } else if let Some(stream) = io.downcast_ref::<TlsStream<TcpStream>>() {
-        stream.get_ref().0.as_fd().try_clone_to_owned().map(|fd| Spare::Tls(Cutter::new(fd)))
+        stream.as_fd().try_clone_to_owned().map(|fd| Kept::Own(Spare::Plain(socket::Spare::Unix(fd))))
+    } else if let Some(stream) = io.downcast_ref::<Lent>() {
+        if stream.is_shared() { stream.cutter().map(Kept::Shared) } else { Ok(Kept::Own(Spare::Tls(stream.claim()))) }
     } else {
         return;
     };
     // Without a spare (descriptors have run out) the body drains the outbox.
-    if let Ok(spare) = spare {
-        extensions.insert(SpareSocket { spare: RefCell::new(Some(spare)), streams: RefCell::default() });
+    if let Ok(kept) = kept {
+        extensions.insert(SpareSocket { spare: RefCell::new(Some(kept)), streams: RefCell::default() });
     }
 }
 
 impl SpareSocket {
-    /// The socket to take over, if it is a plain one that nobody took yet, or what cuts the one that is actix's.
-    fn take(&self) -> (Option<PlainSocket>, Option<Cutter>) {
+    /// The socket to take over, if nobody took it yet, or what cuts the one that several share.
+    fn take(&self) -> (Option<Spare>, Option<Cutter>) {
         let mut spare = self.spare.borrow_mut();
         match spare.take() {
-            Some(Spare::Tcp(fd)) => (Some(PlainSocket::Tcp(fd)), None),
-            Some(Spare::Unix(fd)) => (Some(PlainSocket::Unix(fd)), None),
-            Some(Spare::Tls(cutter)) => {
-                *spare = Some(Spare::Tls(cutter.clone()));
+            Some(Kept::Own(socket)) => (Some(socket), None),
+            Some(Kept::Shared(cutter)) => {
+                *spare = Some(Kept::Shared(cutter.clone()));
                 (None, Some(cutter))
             }
             None => (None, None),
@@ -103,15 +120,15 @@ impl Drop for SpareSocket {
 }
 
 /// The socket of this request to take over, or what cuts the one that is actix's.
-pub fn take_spare(request: &HttpRequest) -> (Option<PlainSocket>, Option<Cutter>) {
+pub fn take_spare(request: &HttpRequest) -> (Option<Spare>, Option<Cutter>) {
     request.conn_data::<SpareSocket>().map(SpareSocket::take).unwrap_or_default()
 }
 
-/// The body of a response whose connection goes on without actix, or with it where there is no plain socket.
+/// The body of a response whose connection goes on without actix, or with it where there is none to take.
 pub struct Takeover {
     connection: Addr<Connection>,
     outbox: Leash,
-    spare: Option<PlainSocket>,
+    spare: Option<Spare>,
     cutter: Option<Cutter>,
     payload: Option<Payload>,
     phase: Phase,
@@ -155,7 +172,7 @@ impl Takeover {
     }
 
     #[expect(clippy::disallowed_methods, reason = "once per connection, and it must not be lost")]
-    fn hand_over(&mut self, spare: PlainSocket, cx: &mut Context<'_>) -> io::Result<()> {
+    fn hand_over(&mut self, spare: Spare, cx: &mut Context<'_>) -> io::Result<()> {
         let mut early = BytesMut::new();
         if let Some(payload) = &mut self.payload {
             while let Poll::Ready(Some(Ok(bytes))) = Pin::new(&mut *payload).poll_next(cx) {
@@ -165,7 +182,7 @@ impl Takeover {
                 }
             }
         }
-        let attach = Attach { socket: spare.into_socket()?, early: early.freeze() };
+        let attach = Attach { socket: spare.take()?.into_socket()?, early: early.freeze() };
         self.connection.do_send(attach);
         Ok(())
     }

@@ -4,6 +4,7 @@ mod bus;
 mod core;
 mod listen;
 mod reload;
+mod server;
 mod tls;
 
 use std::{
@@ -15,7 +16,8 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpServer, dev::Server, web};
+use actix_server::Server;
+use actix_web::web;
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -24,7 +26,8 @@ use tokio::{
 
 use self::{
     core::Core,
-    listen::{BACKLOG, Listener},
+    listen::Listener,
+    server::Sockets,
     tls::{Certificate, TlsError},
 };
 use crate::{
@@ -32,7 +35,7 @@ use crate::{
     auth::KeyError,
     broker::{redis::AddressError, resp},
     config::{BrokerUrl, Config, SocketIo, SourceConfig, SourceData},
-    http::{self, door::Door, takeover},
+    http::{self, door::Door},
     lifeline::{Readiness, Watch},
     protocol::{
         NameError, RoomName,
@@ -45,8 +48,6 @@ pub use reload::ReadConfig;
 
 /// How long connections may take to end after the last goodbye.
 const FLUSH: Duration = Duration::from_secs(2);
-/// A request whose head takes longer to arrive is refused with 408.
-const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the hub does not run.
 #[derive(Debug, Error)]
@@ -169,16 +170,10 @@ async fn run(config: Config, read: ReadConfig, conformance: bool) -> Result<(), 
     Ok(())
 }
 
-/// What browsers connect to.
-struct Sockets {
-    listeners: Vec<Listener>,
-    rustls: Option<rustls::ServerConfig>,
-}
-
 /// Starts the workers. The first of them also runs what there is one of.
 fn open_door(config: &Config, core: Core, sockets: Sockets, door: Arc<OnceLock<web::Data<Door>>>) -> io::Result<Server> {
     let core = Arc::new(Mutex::new(Some(core)));
-    let mut server = HttpServer::new(move || {
+    let open = move || {
         let door = door.get_or_init(|| {
             let core = core.lock().unwrap_or_else(PoisonError::into_inner).take();
             match core {
@@ -186,27 +181,9 @@ fn open_door(config: &Config, core: Core, sockets: Sockets, door: Arc<OnceLock<w
                 None => unreachable!("it is taken once, inside this initialiser"),
             }
         });
-        App::new().configure(|app| http::routes(app, door))
-    })
-    .disable_signals()
-    // A client that is gone is seen at once, also by a stream that has nothing to say.
-    .h1_allow_half_closed(false)
-    .client_request_timeout(HEAD_PATIENCE)
-    .backlog(BACKLOG as u32)
-    // Ours is exact, and answers 503 instead of letting clients wait.
-    .max_connections(config.server.max_connections.saturating_add(10_000))
-    .on_connect(takeover::keep_spare);
-    if config.server.workers > 0 {
-        server = server.workers(config.server.workers);
-    }
-    for listener in sockets.listeners {
-        server = match (listener, &sockets.rustls) {
-            (Listener::Tcp(listener, _), Some(rustls)) => server.listen_rustls_0_23(listener, rustls.clone())?,
-            (Listener::Tcp(listener, _), None) => server.listen(listener)?,
-            (Listener::Unix(listener, _), _) => server.listen_uds(listener)?,
-        };
-    }
-    Ok(server.run())
+        door.clone()
+    };
+    server::build(&config.server, sockets, open)
 }
 
 /// Says goodbye to everybody, spread over `server.drain`, and waits until they have it.

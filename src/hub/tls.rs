@@ -39,10 +39,12 @@ impl Certificate {
         Ok(())
     }
 
-    /// For the listeners: TLS 1.2 and 1.3, and actix adds HTTP/2 and 1.1 to what is negotiated.
+    /// For the listeners: TLS 1.2 and 1.3. Clients choose between HTTP/2 and 1.1 (RFC 7301); who names neither speaks 1.1.
     pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider())).with_safe_default_protocol_versions()?;
-        Ok(builder.with_no_client_auth().with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>))
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
     }
 }
 

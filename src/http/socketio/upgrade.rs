@@ -22,7 +22,7 @@ use tokio::time::{Sleep, sleep};
 use super::{
     super::{
         door::Leash,
-        takeover::{TakenOver, Takeover, take_spare},
+        takeover::{Spare, TakenOver, Takeover, take_spare},
         websocket::handshake,
     },
     engine::{Asked, Failed, Found},
@@ -32,7 +32,7 @@ use crate::{
         Connection,
         messages::{KeepCutter, Move},
         sessions::Session,
-        socket::{Cutter, Spare},
+        socket::Cutter,
     },
     protocol::{
         CloseReason,
@@ -185,6 +185,12 @@ impl Mover {
         if let Some(cutter) = self.cutter.take() {
             self.session.connection.do_send(KeepCutter(cutter));
         }
+        let Ok(spare) = spare.map(Spare::take).transpose() else {
+            // Without a socket there is no client.
+            self.session.outbox.end();
+            self.phase = Phase::Over;
+            return Poll::Ready(Some(Err(TakenOver)));
+        };
         let order = Move { spare, early: std::mem::take(&mut self.input).freeze() };
         let connection = &self.session.connection;
         match self.payload.take().filter(|_| !is_taken) {
