@@ -12,3 +12,4 @@ mod pulse;
 mod registry;
 mod resumption;
 mod support;
+mod tls;

@@ -14,6 +14,7 @@ mod slow_tls;
 mod socketio;
 mod support;
 mod tls;
+mod tls_streams;
 mod tokens;
 
 #[path = "../support/mod.rs"]

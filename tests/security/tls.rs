@@ -1,4 +1,4 @@
-//! TLS without a proxy: the same streams, actix keeps the socket.
+//! TLS without a proxy: the same streams over HTTP/1.1 and HTTP/2.
 
 use std::{
     fs,
