@@ -15,6 +15,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
+    hall::left_before_joined,
     lease::{Lease, Tally},
     line::{Line, Signal},
     messages::{
@@ -183,6 +184,9 @@ impl Connection {
         ctx: &mut Context<Self>,
     ) {
         let joined = Reply::Joined { room: room.clone(), id: None, reference: reference.clone() };
+        if reference.0.is_some() && !self.parts.wire.hears_of(&joined) {
+            return self.refuse(left_before_joined(), reference);
+        }
         let order = Join { is_granted, ..self.order_join(room, since, reference.clone()) };
         let sent = self.parts.options.registry.send(order).into_actor(self);
         ctx.spawn(sent.map(move |answer, connection, _| match answer.unwrap_or_else(|_| Err(registry_is_gone())) {

@@ -137,6 +137,14 @@ impl Wire {
         }
     }
 
+    /// False where nobody is there to hear of a join or leave any more: a Socket.IO namespace that was left in the same breath.
+    pub fn hears_of(&self, moved: &Reply) -> bool {
+        match self {
+            Self::Sse | Self::WebSocket { .. } | Self::Echo { .. } => true,
+            Self::SocketIo(wire) => wire.announce_move(moved).is_some(),
+        }
+    }
+
     /// Takes the hub's answer to an announced join or leave, and says what else there is to say.
     pub fn settle_move(&mut self, reply: &Reply) -> Option<Bytes> {
         match self {

@@ -170,6 +170,7 @@ pub fn check_under_load(hubs: &[Hub; 2], [kept, plain]: [&str; 2], happens: impl
         let (more, gaps) = read_until(stream, last);
         events.extend(more);
         assert_in_order("without history", &events);
-        assert_eq!(gaps, 0, "who may have missed something is told, once");
+        let logs = hubs.each_ref().map(|hub| hub.process.log()).join("\n---\n");
+        assert_eq!(gaps, 0, "who may have missed something is told, once: {logs}");
     }
 }

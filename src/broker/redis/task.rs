@@ -328,7 +328,7 @@ impl Task {
                     marking = Some(self.mark(connections).boxed_local());
                 }
                 () = &mut replaced => {
-                    self.say_farewell(connections);
+                    self.say_farewell(connections).await;
                     return LinkError::Replaced;
                 }
             }
@@ -353,13 +353,14 @@ impl Task {
     }
 
     /// Others listen here too, and may be slower to notice. All are to stop at the same place, or the same event would get two
-    /// positions: one by this clock, and one by its successor's.
-    fn say_farewell(&self, connections: &Connections) {
+    /// positions: one by this clock, and one by its successor's. Waited for, because what we then publish at the successor comes to
+    /// those who still listen here too, and has to come behind this.
+    async fn say_farewell(&self, connections: &Connections) {
         let mut commands = connections.commands.clone();
         let mut command = redis::cmd("PUBLISH");
         command.arg(&*self.clock_channel).arg(FAREWELL);
-        // Where it is gone, nobody counts by it.
-        actix::spawn(async move { _ = timeout(clock::INTERVAL, command.query_async::<()>(&mut commands)).await });
+        // Where it is gone, or hangs, nobody counts by it.
+        _ = timeout(Duration::from_millis(250), command.query_async::<()>(&mut commands)).await;
     }
 
     /// Hands on all that has come, up to a turn's worth.
