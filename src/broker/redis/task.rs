@@ -356,8 +356,9 @@ impl Task {
     /// positions: one by this clock, and one by its successor's. Waited for, because what we then publish at the successor comes to
     /// those who still listen here too, and has to come behind this.
     async fn say_farewell(&self, connections: &Connections) {
-        let mut commands = connections.commands.clone();
-        let mut command = redis::cmd("PUBLISH");
+        // What were published behind it would be heard by nobody.
+        self.commands.send_replace(None);
+        let (mut commands, mut command) = (connections.commands.clone(), redis::cmd("PUBLISH"));
         command.arg(&*self.clock_channel).arg(FAREWELL);
         // Where it is gone, or hangs, nobody counts by it.
         _ = timeout(Duration::from_millis(250), command.query_async::<()>(&mut commands)).await;
