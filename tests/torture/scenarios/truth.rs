@@ -106,13 +106,20 @@ fn over_websocket(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Opti
     let mut socket = Socket::open(hub.address, "/ws?room=end");
     let since = id.map(|id| format!(r#","since":"{id}""#)).unwrap_or_default();
     socket.send(&format!(r#"{{"type":"join","room":"{}"{since}}}"#, room.name()));
-    let (mut data, mut reason, mut has_ended) = (Vec::new(), None, false);
-    while !has_ended || (id.is_some() && reason.is_none()) {
+    let end = || hub.publish(r#"{"room":"end","data":"end"}"#);
+    let (mut data, mut reason) = (Vec::new(), None);
+    let (mut ends, mut is_last) = (0, false);
+    while ends < 2 {
+        let is_served = id.is_none() || (reason.is_some() && data.len() >= SIZE);
+        if ends == 1 && is_served && !is_last {
+            end();
+            is_last = true;
+        }
         let message = socket.next();
         match message["type"].as_str().expect("a type") {
-            "joined" if message["room"] == room.name() => hub.publish(r#"{"room":"end","data":"end"}"#),
+            "joined" if message["room"] == room.name() => end(),
             "gap" => reason = message["reason"].as_str().map(str::to_owned),
-            "event" if message["data"] == "end" => has_ended = true,
+            "event" if message["data"] == "end" => ends += 1,
             "event" => data.push(message["data"].as_str().expect("text").to_owned()),
             _ => {}
         }
