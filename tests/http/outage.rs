@@ -88,13 +88,17 @@ impl Outcast {
     }
 }
 
+/// One node that can be shut out and one that can't, with a member of the room at each.
+fn two_nodes() -> (Redis, Outcast, Hub, [Stream; 2]) {
+    let redis = Redis::start();
+    let (outcast, other) = (Outcast::start(&redis), node(&redis.url()));
+    let members = [outcast.hub.address, other.address].map(|address| Stream::open(address, "/sse?room=kept"));
+    (redis, outcast, other, members)
+}
+
 #[test]
 fn a_node_that_was_cut_off_delivers_what_others_recorded_meanwhile_and_tells_of_no_gap() {
-    let redis = Redis::start();
-    let mut outcast = Outcast::start(&redis);
-    let other = node(&redis.url());
-    let mut here = Stream::open(outcast.hub.address, "/sse?room=kept");
-    let mut there = Stream::open(other.address, "/sse?room=kept");
+    let (_redis, mut outcast, other, [mut here, mut there]) = two_nodes();
     publish(&other, 1..=2);
     let mut seen = read(&mut here, 2);
     outcast.shut_out();
@@ -115,11 +119,7 @@ fn a_node_that_was_cut_off_delivers_what_others_recorded_meanwhile_and_tells_of_
 
 #[test]
 fn who_comes_to_a_node_that_is_cut_off_gets_nothing_twice_and_is_told_of_no_gap() {
-    let redis = Redis::start();
-    let mut outcast = Outcast::start(&redis);
-    let other = node(&redis.url());
-    let mut here = Stream::open(outcast.hub.address, "/sse?room=kept");
-    let mut there = Stream::open(other.address, "/sse?room=kept");
+    let (_redis, mut outcast, other, [mut here, mut there]) = two_nodes();
     publish(&other, 1..=2);
     let before = read(&mut here, 2);
     outcast.shut_out();

@@ -70,59 +70,70 @@ fn first_id(hub: &Hub, room: Room) -> String {
     id.unwrap_or_else(|| first_id(hub, room))
 }
 
+/// What a client hears.
+enum Said {
+    /// It is in the room, and in room `end`.
+    Joined,
+    Gap(Option<String>),
+    Event(String),
+    Else,
+}
+
 /// The data that was replayed, and the reason of the gap. An event of another room follows; as rooms have no order among
 /// themselves, who is to have a replay waits for it, and then for one more such event, so that none comes too often.
-fn over_sse(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<String>) {
-    let headers: Vec<_> = id.iter().map(|id| ("Last-Event-ID", *id)).collect();
-    let mut stream = Stream::request(hub.address, "GET", &format!("/sse?room={}&room=end", room.name()), &headers, b"");
+fn listen(hub: &Hub, is_resumed: bool, said: impl Iterator<Item = Said>) -> (Vec<String>, Option<String>) {
     let end = || hub.publish(r#"{"room":"end","data":"end"}"#);
     let (mut data, mut reason) = (Vec::new(), None);
-    end();
     let (mut ends, mut is_last) = (0, false);
-    while ends < 2 {
+    for said in said {
+        match said {
+            Said::Joined => end(),
+            Said::Gap(why) => reason = why,
+            Said::Event(event) if event == "end" => ends += 1,
+            Said::Event(event) => data.push(event),
+            Said::Else => {}
+        }
+        if ends == 2 {
+            break;
+        }
         // Who shows no id is told nothing.
-        let is_served = id.is_none() || (reason.is_some() && data.len() >= SIZE);
+        let is_served = !is_resumed || (reason.is_some() && data.len() >= SIZE);
         if ends == 1 && is_served && !is_last {
             end();
             is_last = true;
         }
-        let block = stream.next().expect("an open stream");
-        match block.event.as_str() {
-            "callboard:gap" => {
-                let notice: Value = serde_json::from_str(&block.data).expect("JSON");
-                let is_of_room = notice["rooms"].as_array().is_some_and(|rooms| rooms.contains(&room.name().into()));
-                if is_of_room {
-                    reason = notice["reason"].as_str().map(str::to_owned);
-                }
-            }
-            _ if block.data == "\"end\"" => ends += 1,
-            _ => data.push(block.data.trim_matches('"').to_owned()),
-        }
     }
     (data, reason)
+}
+
+fn over_sse(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<String>) {
+    let headers: Vec<_> = id.iter().map(|id| ("Last-Event-ID", *id)).collect();
+    let mut stream = Stream::request(hub.address, "GET", &format!("/sse?room={}&room=end", room.name()), &headers, b"");
+    let said = std::iter::repeat_with(|| {
+        let block = stream.next().expect("an open stream");
+        if block.event != "callboard:gap" {
+            return Said::Event(block.data.trim_matches('"').to_owned());
+        }
+        let notice: Value = serde_json::from_str(&block.data).expect("JSON");
+        let is_of_room = notice["rooms"].as_array().is_some_and(|rooms| rooms.contains(&room.name().into()));
+        if is_of_room { Said::Gap(notice["reason"].as_str().map(str::to_owned)) } else { Said::Else }
+    });
+    // The head says that it is in.
+    listen(hub, id.is_some(), std::iter::once(Said::Joined).chain(said))
 }
 
 fn over_websocket(hub: &Hub, room: Room, id: Option<&str>) -> (Vec<String>, Option<String>) {
     let mut socket = Socket::open(hub.address, "/ws?room=end");
     let since = id.map(|id| format!(r#","since":"{id}""#)).unwrap_or_default();
     socket.send(&format!(r#"{{"type":"join","room":"{}"{since}}}"#, room.name()));
-    let end = || hub.publish(r#"{"room":"end","data":"end"}"#);
-    let (mut data, mut reason) = (Vec::new(), None);
-    let (mut ends, mut is_last) = (0, false);
-    while ends < 2 {
-        let is_served = id.is_none() || (reason.is_some() && data.len() >= SIZE);
-        if ends == 1 && is_served && !is_last {
-            end();
-            is_last = true;
-        }
+    let said = std::iter::repeat_with(|| {
         let message = socket.next();
         match message["type"].as_str().expect("a type") {
-            "joined" if message["room"] == room.name() => end(),
-            "gap" => reason = message["reason"].as_str().map(str::to_owned),
-            "event" if message["data"] == "end" => ends += 1,
-            "event" => data.push(message["data"].as_str().expect("text").to_owned()),
-            _ => {}
+            "joined" if message["room"] == room.name() => Said::Joined,
+            "gap" => Said::Gap(message["reason"].as_str().map(str::to_owned)),
+            "event" => Said::Event(message["data"].as_str().expect("text").to_owned()),
+            _ => Said::Else,
         }
-    }
-    (data, reason)
+    });
+    listen(hub, id.is_some(), said)
 }
