@@ -53,6 +53,10 @@ impl Entries {
         self.last
     }
 
+    fn note_question(&mut self, connection: ConnectionId) {
+        *self.asked.entry(connection).or_default() += 1;
+    }
+
     fn note_answer(&mut self, connection: ConnectionId) {
         if let Entry::Occupied(mut asked) = self.asked.entry(connection) {
             *asked.get_mut() -= 1;
@@ -94,7 +98,7 @@ impl RoomRegistry {
         let is_resumed = since.is_some();
         let entry = if is_known { 0 } else { self.entries.begin(waiting.place.connection, &room) };
         let asked = self.parts.bridge.replay.send(Replay { room: room.clone(), since, is_trial: false });
-        *self.entries.asked.entry(waiting.place.connection).or_default() += 1;
+        self.entries.note_question(waiting.place.connection);
         let registry = ctx.address();
         actix::spawn(async move {
             let lost = Replayed { gap: is_resumed.then_some(GapReason::BrokerLost), ..Replayed::default() };

@@ -135,7 +135,7 @@ impl RedisLink {
         Self { wishes, commands: command_connection, native: Native::new(&parts.prefix), prefix: parts.prefix, seat }
     }
 
-    fn archive_of_all(&self) -> RedisArchive {
+    fn redis_archive(&self) -> RedisArchive {
         match &self.seat {
             None => RedisArchive::new(self.prefix.clone(), self.commands.clone()),
             Some(seat) => RedisArchive::on_cluster(self.prefix.clone(), Rc::clone(&seat.cluster)),
@@ -162,7 +162,7 @@ impl Link for RedisLink {
     }
 
     fn archive(&self) -> Option<Rc<dyn Archive>> {
-        Some(Rc::new(self.archive_of_all()))
+        Some(Rc::new(self.redis_archive()))
     }
 
     fn is_lead(&self) -> bool {
@@ -193,7 +193,7 @@ impl Link for RedisLink {
     }
 
     fn release(&mut self, claim: Claim) -> LocalBoxFuture<'static, ()> {
-        self.archive_of_all().release(&claim)
+        self.redis_archive().release(&claim)
     }
 
     fn publish(&mut self, channels: Vec<Arc<str>>, payload: Bytes) -> LocalBoxFuture<'static, Result<Vec<u64>, BrokerError>> {
